@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The format of an API key and how it is stored.
+
+    bf-<public id: 12 characters>-<secret: 32 characters><checksum: 6 characters>
+
+In: what a client sent, or nothing (a new key). Out: the public id, which may be logged and indexed, and a keyed hash
+(BLAKE2b-256, RFC 7693, keyed by a pepper with an id), which is all that is stored. The checksum (base62 of CRC-32)
+lets scanners of leaked secrets and the gateway tell a mistyped key from a wrong one without a look-up.
+"""
+
+import hashlib
+import secrets
+import zlib
+from typing import NamedTuple
+
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+PREFIX = "bf-"
+PUBLIC, SECRET, CHECKSUM = 12, 32, 6
+LENGTH = len(PREFIX) + PUBLIC + 1 + SECRET + CHECKSUM
+
+
+class NewKey(NamedTuple):
+    """A key just made. `text` is shown once and never stored."""
+
+    text: str
+    public: str
+
+
+def _draw(count: int) -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(count))
+
+
+def _checksum(text: str) -> str:
+    value, out = zlib.crc32(text.encode()), ""
+    for _ in range(CHECKSUM):
+        value, digit = divmod(value, 62)
+        out = ALPHABET[digit] + out
+    return out
+
+
+def new_key() -> NewKey:
+    """A fresh key: 71 bits of public id, 190 bits of secret."""
+    public = _draw(PUBLIC)
+    head = f"{PREFIX}{public}-{_draw(SECRET)}"
+    return NewKey(head + _checksum(head), public)
+
+
+def public_id(text: str) -> str | None:
+    """The public id of a key that is well formed and whose checksum holds; None otherwise."""
+    if len(text) != LENGTH or not text.startswith(PREFIX) or text[len(PREFIX) + PUBLIC] != "-" or not text.isascii():
+        return None
+    if _checksum(text[:-CHECKSUM]) != text[-CHECKSUM:]:
+        return None
+    return text[len(PREFIX) : len(PREFIX) + PUBLIC]
+
+
+def key_hash(text: str, pepper: bytes) -> bytes:
+    """What is stored of a key: 32 bytes. `pepper` is 16 to 64 bytes."""
+    return hashlib.blake2b(text.encode(), digest_size=32, key=pepper).digest()

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The snapshot: all the gateway knows, compiled by control, immutable, swapped whole.
+
+In: msgpack files in the data directory (see `encode`, `decode`) and deltas. Out: the structs below.
+Two parts (decision D13): the *config* part (settings, engines, models, prices) and the *key table*, fed by numbered deltas.
+"""
+
+import hashlib
+
+import msgspec
+
+from beffroi.core.price import Price
+
+
+class Limits(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What a key may use; None means no limit. Budgets are nano-units per `budget_period`."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    output_tokens_per_hour: int | None = None
+    output_tokens_per_day: int | None = None
+    concurrency: int | None = None
+    hard_budget: int | None = None
+    soft_budget: int | None = None
+    budget_period: str = "month"  # "day", "month" (calendar, in the configured zone) or "total"
+
+
+NO_LIMITS = Limits()
+
+
+class KeyRecord(msgspec.Struct, frozen=True, gc=False):
+    """One API key as a worker knows it: never the key itself.
+
+    Attributes:
+        public: the part of the key between the dashes.
+        hash: `core.key.key_hash` of the key with the pepper `pepper_id`.
+        slot: where its counters live in the shared file; a slot is never given to another key.
+        models: public model ids it may use; None: all.
+        expires_at: Unix seconds; None: never.
+    """
+
+    id: str
+    public: str
+    hash: bytes
+    pepper_id: int
+    slot: int
+    organisation: str = "default"
+    project: str = "default"
+    name: str = ""
+    models: frozenset[str] | None = None
+    expires_at: int | None = None
+    revoked: bool = False
+    limits: Limits = NO_LIMITS
+
+
+class EngineSpec(msgspec.Struct, frozen=True):
+    """One inference engine.
+
+    Attributes:
+        url: `http://host:port`, `https://host:port` or `unix:/path`; a path prefix such as `/api` may follow (not `/v1`).
+        kind: the dialect: llamacpp, vllm, sglang, ollama, or openai (nothing assumed).
+        machine: shown to clients as `backend.machine_name`.
+        api_key: sent to the engine as a bearer token; never shown.
+        ca_file: PEM file with the CA of an https engine; None: the system's.
+    """
+
+    name: str
+    url: str
+    kind: str = "openai"
+    machine: str = ""
+    api_key: str | None = None
+    ca_file: str | None = None
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One engine of a model's pool, and the name under which that engine knows the model."""
+
+    engine: str
+    model: str
+
+
+class ModelSpec(msgspec.Struct, frozen=True):
+    """One public model and its pool of equal engines.
+
+    Attributes:
+        max_model_len: context in tokens; None: unknown.
+        max_output: most tokens one answer may have; larger `max_tokens` are clamped. None: `max_model_len`.
+        default_max_tokens: what a hard budget reserves and injects when the request names no bound.
+        endpoints: any of chat, completions, embeddings.
+    """
+
+    id: str
+    targets: tuple[Target, ...]
+    aliases: tuple[str, ...] = ()
+    owned_by: str = "beffroi"
+    created: int = 0
+    max_model_len: int | None = None
+    max_output: int | None = None
+    default_max_tokens: int = 1024
+    endpoints: tuple[str, ...] = ("chat", "completions", "embeddings")
+    prices: tuple[Price, ...] = ()
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What the gateway's rooms read; sizes in bytes, times in seconds (decision D10)."""
+
+    max_head: int = 32 << 10
+    max_headers: int = 100
+    max_target: int = 8 << 10
+    max_body: int = 32 << 20
+    max_json_depth: int = 64
+    max_json_tokens: int = 200_000
+    max_pipelined: int = 8
+    max_answer: int = 64 << 20
+    max_held: int = 64 << 10  # unsent bytes to a client above which its engine is no longer read
+    head_timeout: float = 10.0
+    body_timeout: float = 30.0
+    connect_timeout: float = 2.0
+    first_token_timeout: float = 120.0
+    between_tokens_timeout: float = 60.0
+    answer_timeout: float = 600.0
+    write_timeout: float = 60.0
+    keep_alive: float = 75.0
+    comment_interval: float = 15.0
+    drain_timeout: float = 300.0
+    trusted_proxies: tuple[str, ...] = ()
+    proxy_protocol: bool = False
+    guard: dict[str, str] = {}  # structure feature → "off", "annotate" or "block"
+    time_zone: str = "Europe/Paris"
+
+
+class Config(msgspec.Struct, frozen=True):
+    """The config part: everything but keys. `revision` grows by one at each swap."""
+
+    revision: int
+    settings: Settings
+    engines: tuple[EngineSpec, ...]
+    models: tuple[ModelSpec, ...]
+
+
+class KeyBase(msgspec.Struct, frozen=True):
+    """The key table as of a revision, with the peppers by id."""
+
+    revision: int
+    peppers: dict[int, bytes]
+    keys: tuple[KeyRecord, ...]
+
+
+class KeyDelta(msgspec.Struct, frozen=True):
+    """One change of the key table; `revision` is its predecessor's plus one, a gap means reload."""
+
+    revision: int
+    upsert: tuple[KeyRecord, ...] = ()
+    remove: tuple[str, ...] = ()  # key ids
+    peppers: dict[int, bytes] = {}
+
+
+class Damaged(ValueError):
+    """A snapshot file whose checksum does not hold."""
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(part: Config | KeyBase | KeyDelta) -> bytes:
+    """Bytes for a file or a frame: 32 bytes SHA-256, then msgpack."""
+    body = _encoder.encode(part)
+    return hashlib.sha256(body).digest() + body
+
+
+def unseal(data: bytes) -> memoryview:
+    """The msgpack part, once the checksum holds.
+
+    Raises:
+        Damaged: it does not.
+    """
+    body = memoryview(data)[32:]
+    if hashlib.sha256(body).digest() != data[:32]:
+        raise Damaged("the snapshot file is damaged: its checksum does not hold")
+    return body
