@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opens the database: SQLite beside the journal on one machine, PostgreSQL at scale; the only place that does.
+
+In: a path, or a database URL. Out: an engine whose schema is up to date. All calls block: not for an event loop's thread.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_BUSY_MS = 10_000
+
+
+def open_engine(database: Path | str, *, read_only: bool = False) -> Engine:
+    """An engine for a SQLite file (a `Path`) or a database URL (a `str`).
+
+    SQLite runs in WAL mode with `synchronous=FULL`: shipping deletes a journal segment once its rows are committed, so a
+    commit must be on disk. Each transaction takes the write lock at its start, unless opened by `reading`: one that reads
+    first and writes later would otherwise fail when somebody wrote in between, without waiting.
+
+    Args:
+        read_only: SQLite only: open an existing file and refuse writes.
+    """
+    if isinstance(database, Path):
+        query = {"mode": "ro", "uri": "true"} if read_only else {}
+        url = URL.create("sqlite", database=f"file:{database}" if read_only else str(database), query=query)
+    else:
+        url = make_url(database)
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_up_read_only if read_only else _set_up)
+        event.listen(engine, "begin", _begin_deferred if read_only else _begin)
+    return engine
+
+
+def _set_up_read_only(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions of its own
+    connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+
+
+def _set_up(connection: Any, record: object) -> None:
+    _set_up_read_only(connection, record)
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "wal_autocheckpoint=4000",
+        "journal_size_limit=67108864",
+        "cache_size=-16384",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_deferred(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _begin(connection: Connection) -> None:
+    deferred = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if deferred else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection with one consistent view of the database; it neither waits for a writer nor holds one up."""
+    with engine.connect().execution_options(reading=True) as connection:
+        yield connection
+
+
+def _alembic(connection: Connection) -> AlembicConfig:
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Bring the schema forward, in one transaction: all steps or none.
+
+    Raises:
+        alembic.util.CommandError: a newer release made this database.
+    """
+    with engine.begin() as connection:
+        command.upgrade(_alembic(connection), revision)
+
+
+def downgrade(engine: Engine, revision: str) -> None:
+    """Take the schema back to `revision` (`base`: nothing is left), in one transaction."""
+    with engine.begin() as connection:
+        command.downgrade(_alembic(connection), revision)
