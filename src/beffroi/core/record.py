@@ -135,6 +135,17 @@ def frame(kind: int, sequence: int, payload: Payload) -> bytes:
     return HEADER.pack(len(body), google_crc32c.value(summed), kind, sequence) + body
 
 
+def reframe(kind: int, sequence: int, body: bytes) -> bytes:
+    """A record of a payload that is encoded already: a write failed and its place in the sequence changed."""
+    return HEADER.pack(len(body), google_crc32c.value(_SUMMED.pack(kind, sequence) + body), kind, sequence) + body
+
+
+def is_attempt(record: bytes) -> bool:
+    """Whether a framed settlement answers an intent (attempt 1 or more), rather than standing alone (attempt 0)."""
+    payload = _decoders[SETTLEMENT].decode(record[HEADER.size :])
+    return isinstance(payload, Settlement) and payload.attempt > 0
+
+
 def scan(data: bytes | memoryview, start: int = 0) -> Iterator[Record]:
     """Records from `start` to the first space not written.
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opens the database: SQLite beside the journal on one machine, PostgreSQL at scale; the only place that does.
 
-In: a path, or a database URL. Out: an engine whose schema is up to date. All calls block: not for an event loop's thread.
+In: a path, or a database URL. Out: an engine whose schema is up to date. All calls block: not for an event loop.
 """
 
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ _BUSY_MS = 10_000
 def open_engine(database: Path | str, *, read_only: bool = False) -> Engine:
     """An engine for a SQLite file (a `Path`) or a database URL (a `str`).
 
-    SQLite runs in WAL mode with `synchronous=FULL`: shipping deletes a journal segment once its rows are committed, so a
-    commit must be on disk. Each transaction takes the write lock at its start, unless opened by `reading`: one that reads
-    first and writes later would otherwise fail when somebody wrote in between, without waiting.
+    SQLite runs in WAL mode with `synchronous=FULL`: shipping deletes a journal segment once its rows are committed, so
+    a commit must be on disk. Each transaction takes the write lock at its start, unless opened by `reading`: one that
+    reads first and writes later would otherwise fail, without waiting, when somebody wrote in between.
 
     Args:
         read_only: SQLite only: open an existing file and refuse writes.

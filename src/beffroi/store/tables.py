@@ -100,7 +100,7 @@ events = Table(
     Index(None, "at_ns"),
 )
 
-# The ledger: one row per settled attempt, every field of core.record.Settlement. Written only by shipping, never changed.
+# The ledger: one row per settled attempt, every field of core.record.Settlement. Only shipping writes it; rows are final.
 # `state`: settled (intent and settlement both seen), refused (no engine was asked, so no intent), recovered (its
 # worker died; closed from its last progress), unmatched (a settlement whose intent was never seen: verify reports it).
 # No foreign keys: what was served is recorded whatever became of its key. A clustered primary key in SQLite, because
