@@ -8,7 +8,8 @@ In: an exchange. Out: `Intent`, `Progress`, `Settlement`; what leaves for the cl
 from typing import Protocol
 
 from beffroi.core.clock import Clock
-from beffroi.core.exchange import Exchange
+from beffroi.core.errors import JournalUnavailable
+from beffroi.core.exchange import JOURNAL, PAUSE, Exchange
 from beffroi.core.price import NO_COST, Cost, Tokens, cost_of
 from beffroi.core.record import NO_TOKENS, PROGRESS, Intent, Progress, Settlement
 from beffroi.gateway.journal.spool import Journal
@@ -21,14 +22,28 @@ class Recording(Protocol):
     clock: Clock
 
 
-def intent(x: Exchange) -> Intent:
-    """What is about to happen: attempt `x.attempt` on `x.member`."""
+async def intend(x: Exchange, house: Recording) -> None:
+    """Write what is about to happen, and wait until it is written: one more attempt, on `x.member`.
+
+    Raises:
+        JournalUnavailable: it could not be written; nothing may be sent, and the exchange settles as attempt 0.
+    """
     key = x.key
     assert key is not None  # noqa: S101 - authenticate came first
-    return Intent(
-        x.id, x.attempt, x.wall_ns, key.id, key.slot, key.organisation, key.project, x.model.spec.id, x.endpoint, x.member.name,
-        x.price.version, x.input_estimate,
-    )  # fmt: skip
+    x.attempt += 1
+    try:
+        house.journal.intent(
+            Intent(
+                x.id, x.attempt, x.wall_ns, key.id, key.slot, key.organisation, key.project, x.model.spec.id, x.endpoint, x.member.name,
+                x.price.version, x.input_estimate,
+            ),
+            x.journaled,
+        )  # fmt: skip
+        x.awaiting = JOURNAL
+        await PAUSE
+    except JournalUnavailable:
+        x.attempt = 0
+        raise
 
 
 def progress(x: Exchange, house: Recording, tokens: Tokens) -> None:

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Room 2, admit: what the request may use at most and what it will use probably, reserved over all limits or not at all.
+
+In: a parsed request and its key. Out: `x.ticket`, `x.price`, `x.max_tokens`; or `LimitExceeded`, `BudgetExceeded`.
+"""
+
+import asyncio
+from typing import Protocol
+
+from beffroi.core.clock import Clock
+from beffroi.core.exchange import PAUSE, TURN, Exchange
+from beffroi.core.price import Tokens, bound_of, cost_of, price_at
+from beffroi.core.snapshot import ModelSpec
+from beffroi.gateway.quota.counters import Counters
+from beffroi.gateway.quota.estimate import Estimator
+from beffroi.gateway.quota.terms import Ask, Busy, Used
+
+WAIT_SECONDS = 0.020
+TEMPLATE_TOKENS = 512  # what a chat template may add to the bytes of a request
+TOOL_TOKENS = 1024
+MEDIA_TOKENS = 16384
+
+
+class Admitting(Protocol):
+    """What admit needs of the house."""
+
+    loop: asyncio.AbstractEventLoop
+    clock: Clock
+    counters: Counters
+    estimator: Estimator
+
+
+def input_bound(x: Exchange, spec: ModelSpec) -> int:
+    """Most input tokens the request can have: no tokenizer makes more tokens than bytes; the context bounds them all."""
+    request = x.request
+    bound = len(x.body) + TEMPLATE_TOKENS + TOOL_TOKENS * request.has_tools + MEDIA_TOKENS * request.media
+    return min(bound, spec.max_model_len) if spec.max_model_len else bound
+
+
+def output_limit(x: Exchange, spec: ModelSpec, *, must: bool) -> tuple[int | None, int]:
+    """(bound to send per answer, bound to reserve for all answers).
+
+    More than the model can give is clamped, not refused; more than its context holds is left out, so that the engine
+    takes what is left of it. A hard budget (`must`) needs a bound: the model's default is sent where there is none.
+    """
+    request = x.request
+    if request.endpoint == "embeddings":
+        return None, 0
+    bound: int | None = request.max_tokens
+    most = spec.max_output or spec.max_model_len
+    if bound is None and must:
+        bound = min(spec.default_max_tokens, most) if most else spec.default_max_tokens
+    elif bound is not None and most is not None and bound >= most:
+        bound = spec.max_output
+    return bound, (bound or most or spec.default_max_tokens) * request.n
+
+
+async def admit(x: Exchange, house: Admitting) -> None:
+    """Reserve what the request needs under every limit of its key.
+
+    Raises:
+        LimitExceeded: the error names the limit, what is left, and when it returns.
+        CountersUnavailable: the counters stay locked for 20 ms, and the key has a hard budget.
+    """
+    key, spec, request = x.key, x.model.spec, x.request
+    limits = key.limits  # type: ignore[union-attr]  # authenticate has set it
+    x.price = price = price_at(spec.prices, x.wall_ns // 1_000_000_000) if len(spec.prices) != 1 else spec.prices[0]
+    x.max_tokens, reserve = output_limit(x, spec, must=limits.hard_budget is not None)
+    likely_input, likely_output = house.estimator.expect(spec.id, len(x.body), reserve)
+    x.input_estimate = likely_input
+    bound = bound_of(input_bound(x, spec), reserve, price) if limits.hard_budget is not None else 0
+    estimate = cost_of(Tokens(likely_input, 0, likely_output, 0), price).total if limits.soft_budget is not None else 0
+    ask = Ask(likely_input + likely_output, likely_output, bound, estimate)
+    deadline = 0.0
+    while True:
+        try:
+            x.ticket = house.counters.reserve(key, ask)  # type: ignore[arg-type]
+            return
+        except Busy:
+            now = house.loop.time()
+            deadline = deadline or now + WAIT_SECONDS
+            if now >= deadline:
+                x.ticket = house.counters.reserve_alone(key, ask)  # type: ignore[arg-type]
+                return
+        house.loop.call_later(0.001, x.resume, TURN)
+        x.awaiting = TURN
+        await PAUSE
+
+
+def give_back(x: Exchange, house: Admitting) -> None:
+    """Settle the reservation: what was used is counted, the rest can be spent at once."""
+    if x.ticket is not None:
+        tokens = x.tokens
+        made = tokens.completion
+        house.counters.settle(x.ticket, Used(tokens.input + tokens.cached + made, made, x.cost.total))

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The request read whole: body bounded, structure checked, policed fields parsed, the model found.
+
+In: an exchange whose key is known. Out: `x.request`, `x.model`, `x.endpoint`; or the `BadRequest` that says what to mend.
+Work on large bodies is cut in slices with a turn of the loop between, so that nobody else waits.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+
+from beffroi.core.errors import BadRequest, BodyTooLarge, ModelNotAllowed, ModelNotFound, UnsupportedMedia
+from beffroi.core.exchange import BODY, PAUSE, Exchange, breathe
+from beffroi.wire import http
+from beffroi.wire.openai import structure
+from beffroi.wire.openai.request import parse, refuse
+
+
+class Reading(Protocol):
+    """What reading needs of the house."""
+
+    loop: asyncio.AbstractEventLoop
+
+
+async def read(x: Exchange, house: Reading) -> None:
+    """Wait for the body and read it.
+
+    Raises:
+        BadRequest: the subclass says in which way.
+        ModelNotAllowed: the key may not use the model.
+    """
+    settings = x.view.settings
+    kind = x.content_type.partition(b";")[0].strip().lower()
+    if kind != b"application/json":
+        raise UnsupportedMedia("Send the body as JSON, with the header 'Content-Type: application/json'.")
+    if x.content_encoding and x.content_encoding.strip().lower() != b"identity":
+        raise UnsupportedMedia("Send the body without Content-Encoding; compressed bodies are not taken.")
+    if x.content_length is not None and x.content_length > settings.max_body:
+        raise BodyTooLarge(f"The body may have at most {settings.max_body:,} bytes.")
+    if not x.complete:
+        if x.expect:
+            x.client.write(http.CONTINUE)
+        x.awaiting = BODY
+        await PAUSE
+    body = x.body = x.parts[0] if len(x.parts) == 1 else b"".join(x.parts)
+    x.parts = []
+    if not structure.is_small(body, settings.max_json_depth, settings.max_json_tokens):
+        await _in_turns(x, house, structure.check_structure(body, settings.max_json_depth, settings.max_json_tokens))
+    if not body.isascii():
+        await _in_turns(x, house, structure.check_utf8(body))
+    try:
+        fields = structure.top_level(body)
+    except msgspec.MsgspecError as why:
+        refuse(why)
+    except RecursionError:
+        raise BadRequest("The body is nested too deeply.") from None
+    structure.check_case(fields)
+    if not structure.is_single(body, fields):
+        await _in_turns(x, house, structure.check_keys(body))
+    request = x.request = parse(x.endpoint, body, fields)
+    x.endpoint = request.endpoint
+    model = x.model = x.view.models.get(request.model)
+    if model is None:
+        raise ModelNotFound(f"The model {request.model[:100]!r} does not exist; GET /v1/models lists those there are.", param="model")
+    key = x.key
+    if key is not None and key.models is not None and model.spec.id not in key.models:
+        raise ModelNotAllowed(f"This key may not use the model {model.spec.id!r}; ask for it, or use one that GET /v1/models lists.", param="model")
+    if request.endpoint not in model.spec.endpoints:
+        raise BadRequest(f"The model {model.spec.id!r} does not serve {request.endpoint}.", param="model")
+
+
+async def _in_turns(x: Exchange, house: Reading, work: Iterator[None]) -> None:
+    for _ in work:
+        await breathe(x, house.loop)

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Room 5, relay: one connection to an engine, carrying one exchange at a time; llhttp finds where things end.
+
+In: bytes of an engine, bounded and parsed as hostile. Out: calls on the `Answer` that waits for them.
+"""
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Protocol, cast
+
+from httptools import HttpParserError, HttpResponseParser
+
+from beffroi.core.errors import EngineBroken, EngineError
+
+if TYPE_CHECKING:
+    from beffroi.gateway.upstream.endpoint import Endpoint
+
+MAX_HEAD = 64 << 10
+RECEIVE_BUFFER = 64 << 10  # the kernel doubles it: one read brings at most 128 KiB, so what is held for a slow client stays small
+COPY_LIMIT = 64 << 10
+
+
+class Answer(Protocol):
+    """What waits for an engine's answer."""
+
+    connection: "EngineConnection | None"
+
+    def head(self, status: int, kind: bytes) -> None:
+        """Status and media type."""
+        ...
+
+    def data(self, parts: list[bytes], *, complete: bool) -> None:
+        """Body bytes, framing removed; `complete` with the last ones (which may be none)."""
+        ...
+
+    def lost(self, error: EngineError) -> None:
+        """The connection broke before the answer was complete."""
+        ...
+
+
+class EngineConnection(asyncio.Protocol):
+    """One keep-alive connection. `fresh` until it has carried an answer: a reused one may have been closed by the engine
+    just as we wrote, and only then a silent second try on a new connection is right."""
+
+    answer: Answer | None = None
+    transport: asyncio.Transport
+    headed = keep = complete = paused = closing = used = saw_bytes = False
+    kind = b""
+    head_bytes = 0
+    idle_since = 0.0
+    until_close = False
+
+    def __init__(self, endpoint: "Endpoint") -> None:
+        self.endpoint = endpoint
+        self.parser = HttpResponseParser(self)
+        self.parts: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+
+    def send(self, answer: Answer, head: bytes, body: bytes) -> None:
+        """Write a request; `answer` hears what comes of it."""
+        self.answer, answer.connection = answer, self
+        self.endpoint.busy += 1
+        self.saw_bytes = False
+        if len(body) < COPY_LIMIT:
+            self.transport.write(head + body)
+        else:
+            self.transport.writelines((head, body))
+
+    # llhttp's callbacks ------------------------------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(name) == 12 and name.lower() == b"content-type":
+            self.kind = value
+        elif len(name) == 14 and name.lower() == b"content-length":
+            self.until_close = False
+        elif len(name) == 17 and name.lower() == b"transfer-encoding":
+            self.until_close = False
+
+    def on_message_begin(self) -> None:
+        self.until_close = True
+
+    def on_headers_complete(self) -> None:
+        status = self.parser.get_status_code()
+        if status < 200:
+            return
+        # Asked here: llhttp forgets the flags of a message at its end, and a burst ends within the same feed_data.
+        self.headed, self.keep = True, self.parser.should_keep_alive()
+        if self.answer is not None:
+            self.answer.head(status, self.kind)
+
+    def on_body(self, body: bytes) -> None:
+        self.parts.append(body)
+
+    def on_message_complete(self) -> None:
+        if self.headed:
+            self.complete = True
+
+    # asyncio's callbacks -----------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        answer = self.answer
+        if answer is None:  # bytes that nobody asked for
+            self.abort()
+            return
+        self.saw_bytes = True
+        try:
+            self.parser.feed_data(data)
+        except HttpParserError:
+            self.broken("An engine answered with bytes that are not HTTP.")
+            return
+        if not self.headed:
+            self.head_bytes += len(data)
+            if self.head_bytes > MAX_HEAD:
+                self.broken("An engine answered with an endless head.")
+            return
+        parts, complete = self.parts, self.complete
+        if parts or complete:
+            self.parts = []
+            if complete:
+                self.release()
+            answer.data(parts, complete=complete)
+
+    def release(self) -> None:
+        """The answer is whole: back to the idle ones, or closed where it cannot carry another."""
+        self.answer = None
+        self.endpoint.busy -= 1
+        if self.keep and not self.closing:
+            self.headed = self.complete = False
+            self.kind, self.head_bytes = b"", 0
+            self.used = True
+            if self.paused:
+                self.resume_reading()
+            self.endpoint.give(self, self.endpoint.loop.time())
+        else:
+            self.abort()
+
+    def abandon(self) -> None:
+        """Nobody wants the rest of this answer: close at once, so that the engine stops generating."""
+        if self.answer is not None:
+            self.answer = None
+            self.endpoint.busy -= 1
+        self.abort()
+
+    def broken(self, why: str) -> None:
+        """Unsound bytes: close, and tell the answer."""
+        answer = self.answer
+        self.abandon()
+        if answer is not None:
+            answer.lost(EngineBroken(why, retry_after=1))
+
+    def abort(self) -> None:
+        self.closing = True
+        self.transport.abort()
+
+    def pause_reading(self) -> None:
+        if not self.paused and not self.closing:
+            self.paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.paused and not self.closing:
+            self.paused = False
+            self.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
+        answer = self.answer
+        if answer is None:
+            self.endpoint.forget(self)
+            return
+        self.answer = None
+        self.endpoint.busy -= 1
+        if self.headed and self.until_close and exc is None and not self.complete:
+            # neither length nor chunks: the end of the connection is the end of the answer (RFC 9112 §6.3)
+            answer.data(self.parts, complete=True)
+        else:
+            answer.lost(EngineBroken("An engine closed the connection before its answer was complete.", retry_after=1))

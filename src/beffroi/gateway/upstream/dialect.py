@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Room 5, relay: what has to change in a request for one engine's dialect; nothing, most of the time.
+
+In: a request and the engine it goes to. Out: path and body. A body that needs no change leaves as it came.
+"""
+
+from typing import Any
+
+import msgspec
+
+from beffroi.core.exchange import Exchange
+from beffroi.wire.openai.request import Request, edited
+
+_choice = msgspec.json.Decoder(str | dict[str, Any]).decode
+PATHS = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
+# Engines whose embedding of a text depends on the texts beside it (mean pooling over a shared batch).
+ONE_TEXT_PER_CALL = frozenset(("llamacpp",))
+
+
+def body_for(x: Exchange, upstream_model: str, kind: str) -> bytes:
+    """The body for an engine that knows the model as `upstream_model` and speaks dialect `kind`."""
+    request: Request = x.request
+    changes: dict[str, Any] = {}
+    if request.model != upstream_model:
+        changes["model"] = upstream_model
+    if request.stream and not request.asked_usage:
+        changes["stream_options"] = {"include_usage": True}
+    bound = x.max_tokens
+    if bound != request.max_tokens:
+        # `bound` None: the client asked for more than the model's context holds; the engine then uses what is left of it
+        name = "max_completion_tokens" if "max_completion_tokens" in request.fields else "max_tokens"
+        changes[name] = bound
+        if name == "max_completion_tokens" and "max_tokens" in request.fields:
+            changes["max_tokens"] = bound
+    if kind == "llamacpp" and request.has_tools and "tool_choice" in request.fields and _choice(request.fields["tool_choice"]) == "none":
+        changes["tools"] = changes["tool_choice"] = None  # it shows the tools to the model all the same
+    return edited(request.fields, changes) if changes else x.body
+
+
+def inputs_of(request: Request) -> list[Any]:
+    """The single inputs of an embeddings call."""
+    given = msgspec.json.decode(request.fields["input"])
+    if isinstance(given, str) or not isinstance(given[0], str | list):
+        return [given]
+    return list(given)
+
+
+def single_input(request: Request, upstream_model: str, one: Any) -> bytes:
+    """The body of an embeddings call with one of its inputs."""
+    return edited(request.fields, {"model": upstream_model, "input": one})

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Room 5, relay: an answer that comes whole, and the embeddings call that some engines need text by text.
+
+In: an engine's answer. Out: the answer to the client in `x.last`, the usage in `x`; or an error of the tree.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from beffroi.core.clock import Clock
+from beffroi.core.errors import BeffroiError, EngineBroken, EngineError, EngineRejected
+from beffroi.core.exchange import Exchange
+from beffroi.wire.openai.answer import Usage, counted_usage, fault_of, finish_of, mend_choices, read_answer, read_usage, write_answer
+
+if TYPE_CHECKING:
+    from beffroi.gateway.upstream.connection import EngineConnection
+
+MAX_FAULT = 64 << 10
+_decode_rows = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
+
+
+def fault_error(status: int, body: bytes) -> BeffroiError:
+    """What an engine's error answer means for the exchange: its fault (another engine may do better) or the request's."""
+    if status in (401, 403):
+        return EngineBroken("An engine refused the gateway's own credentials.", retry_after=5)
+    if status == 429 or status >= 500:
+        if status in (429, 503):
+            return EngineError("The engines of this model are overloaded; try again shortly.", retry_after=2)
+        return EngineBroken("An engine failed while answering.", retry_after=1)
+    if 400 <= status < 500:
+        message, param = fault_of(body)
+        return EngineRejected(message, status=status if status in (400, 404, 413, 422) else 400, param=param)
+    return EngineBroken(f"An engine answered with status {status}.", retry_after=1)
+
+
+class Collected:
+    """Base of answers that are read whole before a byte goes out."""
+
+    connection: "EngineConnection | None" = None
+    status = 0
+
+    def __init__(self, x: Exchange, clock: Clock, deadline: float) -> None:
+        self.x = x
+        self.clock = clock
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.deadline = deadline
+
+    def head(self, status: int, kind: bytes) -> None:
+        """See `connection.Answer`."""
+        self.status = status
+        self.x.first_ns = self.clock.mono_ns()
+
+    def data(self, parts: list[bytes], *, complete: bool) -> None:
+        """See `connection.Answer`."""
+        self.parts += parts
+        if not complete:
+            self.size += sum(map(len, parts))
+            connection = self.connection
+            if connection is not None and self.size > (connection.endpoint.max_answer if self.status == 200 else MAX_FAULT):
+                connection.abandon()
+                self.x.resume(self, EngineBroken("An engine's answer is larger than the limit.", retry_after=1))
+            return
+        self.connection = None
+        body = b"".join(self.parts)
+        error = fault_error(self.status, body) if self.status != 200 else self.whole(body)
+        self.x.resume(self, error)
+
+    def whole(self, body: bytes) -> BeffroiError | None:
+        """The answer has come; None when it is sound."""
+        raise NotImplementedError
+
+    def lost(self, error: EngineError) -> None:
+        """See `connection.Answer`."""
+        self.connection = None
+        self.x.resume(self, error)
+
+    def stop(self) -> None:
+        """Nobody waits any more."""
+        if self.connection is not None:
+            self.connection.abandon()
+            self.connection = None
+
+    def pause(self) -> None:
+        """A whole answer is not paused."""
+
+    def unpause(self) -> None:
+        """A whole answer is not paused."""
+
+    def moved(self, now: float) -> bool:
+        """A whole answer has one deadline, which nothing moves."""
+        return False
+
+    def late(self, now: float) -> bool:
+        """True once the answer is overdue at `now`, coarse monotonic seconds."""
+        return now > self.deadline
+
+
+class PlainAnswer(Collected):
+    """One JSON answer: our id, the public model name, usage and backend are set; all else passes as it came."""
+
+    def whole(self, body: bytes) -> BeffroiError | None:
+        """See `Collected`."""
+        x = self.x
+        fields = read_answer(body)
+        if fields is None or ("choices" not in fields and "data" not in fields):
+            return EngineBroken("An engine's answer is not what was asked.", retry_after=1)
+        usage = read_usage(fields["usage"]) if "usage" in fields else None
+        changes: dict[str, Any] = {"model": x.model.spec.id}
+        if x.endpoint == "embeddings":
+            changes["object"] = "list"
+        else:
+            changes["id"] = answer_id(x)
+            if "created" not in fields:
+                changes["created"] = x.wall_ns // 1_000_000_000
+            changes["object"] = "text_completion" if x.endpoint == "completions" else "chat.completion"
+            raw = fields.get("choices")
+            try:
+                if raw is not None and (b'"tool_calls"' in body or b'"index"' not in body or b'"finish_reason"' not in body):
+                    changes["choices"] = mend_choices(raw, x.id)
+            except msgspec.MsgspecError:
+                return EngineBroken("An engine's answer is not what was asked.", retry_after=1)
+            x.finish_reason = finish_of(raw)
+        note_usage(x, usage)
+        shown = usage or counted_usage(x.input_estimate, 0)
+        changes["usage"] = shown.shown
+        changes["backend"] = {"engine_type": x.member.kind, "machine_name": x.member.machine}
+        if usage is not None and not usage.tokens.reasoning and b'"reasoning_content":"' in body:
+            x.findings = (*x.findings, "reasoning_unsplit")
+        x.last = write_answer(fields, changes)
+        return None
+
+
+class OneEmbedding(Collected):
+    """One text of an embeddings call; `rows` and `counted` are what it brought."""
+
+    def __init__(self, x: Exchange, clock: Clock, deadline: float) -> None:
+        super().__init__(x, clock, deadline)
+        self.rows: list[dict[str, msgspec.Raw]] = []
+        self.counted = 0
+
+    def whole(self, body: bytes) -> BeffroiError | None:
+        """See `Collected`."""
+        fields = read_answer(body)
+        try:
+            self.rows = _decode_rows(fields["data"]) if fields and "data" in fields else []
+        except msgspec.MsgspecError:
+            self.rows = []
+        if fields is None or len(self.rows) != 1:
+            return EngineBroken("An engine's answer is not what was asked.", retry_after=1)
+        usage = read_usage(fields["usage"]) if "usage" in fields else None
+        self.counted = usage.shown["prompt_tokens"] if usage else 0
+        return None
+
+
+def joined_embeddings(x: Exchange, answers: list[OneEmbedding]) -> bytes:
+    """One embeddings answer out of single ones."""
+    prompt = sum(answer.counted for answer in answers)
+    usage = counted_usage(prompt, 0)
+    note_usage(x, usage)
+    rows = [{**answer.rows[0], "index": index} for index, answer in enumerate(answers)]
+    backend = {"engine_type": x.member.kind, "machine_name": x.member.machine}
+    return msgspec.json.encode({"object": "list", "data": rows, "model": x.model.spec.id, "usage": usage.shown, "backend": backend})
+
+
+def answer_id(x: Exchange) -> str:
+    """The id in an answer's body: the request id in the family's dress, so that one leads to the other."""
+    return ("cmpl-" if x.endpoint == "completions" else "chatcmpl-") + x.id[4:]
+
+
+def note_usage(x: Exchange, usage: Usage | None) -> None:
+    """Keep what the engine counted."""
+    if usage is not None:
+        x.tokens, x.source = usage.tokens, "engine"

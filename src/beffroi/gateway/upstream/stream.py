@@ -1,0 +1,433 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Room 5, relay: an event stream, whole events at a time.
+
+In: an engine's events as they come. Out: the same events in framing of our own, with our id and the public model name.
+
+Two ways through. *Fast*: what stands between id and model is the same bytes in every event, learned from the first, so
+one `replace` on the bytes rewrites a block, however many events it holds. *Slow*: each event is decoded, mended and
+encoded; taken from the first event that says something special (finish_reason, tool calls, an error, the end) and for
+engines whose events are irregular. The last chunk that has choices waits for usage, so that both can ride on it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from beffroi.core.clock import Clock
+from beffroi.core.errors import BeffroiError, EngineBroken, EngineError, EngineTimeout
+from beffroi.core.exchange import Exchange
+from beffroi.gateway.upstream.plain import MAX_FAULT, answer_id, fault_error, note_usage
+from beffroi.wire import http
+from beffroi.wire.envelope import openai_event
+from beffroi.wire.openai.answer import Usage, counted_usage, fault_of, mend_calls, read_usage
+
+if TYPE_CHECKING:
+    from beffroi.gateway.upstream.connection import EngineConnection
+
+MAX_EVENT = 1 << 20
+LAST_CHUNK = b"0\r\n\r\n"
+DONE = b"data: [DONE]\n\n"
+_decode = msgspec.json.decode
+_encode = msgspec.json.Encoder().encode
+
+
+class StreamAnswer:
+    """One stream on its way from an engine to a client.
+
+    Attributes:
+        counted: tokens relayed so far, one per event that carries text; what a cut stream is billed on.
+        deadline, quiet_since: coarse monotonic seconds; moved by the sweep while events come.
+    """
+
+    connection: "EngineConnection | None" = None
+    status = 0
+    begun = paused = slow = done = crlf = False
+    rest = b""
+    old_id = old = new = finish = b""
+    created = 0
+    counted = 0
+    blocks = seen_blocks = 0
+    held: dict[str, Any] | None = None
+    usage: Usage | None = None
+
+    def __init__(self, x: Exchange, clock: Clock, now: float, *, first: float, between: float, head_lines: bytes) -> None:
+        self.x = x
+        self.clock = clock
+        self.quiet_since = now
+        self.deadline = now + first
+        self.between = between
+        self.head_lines = head_lines
+        self.id = answer_id(x)
+        self.model = x.model.spec.id
+        self.chat = x.endpoint == "chat"
+        self.watch_tools = x.request.has_tools
+        self.out: list[bytes] = []
+        self.faults: list[bytes] = []
+
+    # what the engine's connection tells --------------------------------------------------------------------------
+
+    def head(self, status: int, kind: bytes) -> None:
+        """See `connection.Answer`."""
+        self.status = status
+        if status == 200 and not kind.lower().startswith(b"text/event-stream"):
+            self.status = 502
+        self.slow = self.x.request.n > 1
+
+    def data(self, parts: list[bytes], *, complete: bool) -> None:
+        """See `connection.Answer`."""
+        if self.status != 200:
+            self._fault(parts, complete=complete)
+            return
+        self.blocks += 1
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        if self.rest:
+            data, self.rest = self.rest + data, b""
+        if self.crlf:
+            data = data.replace(b"\r\n", b"\n")
+        if not data.endswith(b"\n\n"):
+            data = self._whole_events(data, complete=complete)
+        error: BeffroiError | None = None
+        if data:
+            try:
+                if self.slow:
+                    self._slow(data)
+                elif self.old:
+                    self._fast(data)
+                else:
+                    self._first(data)
+            except BeffroiError as why:
+                error = why
+        if error is not None:
+            self._stop_engine()
+            self.fail(error)
+        elif complete:
+            self.connection = None
+            self._end()
+        elif self.out:
+            self._flush()
+        elif self.rest and len(self.rest) > MAX_EVENT:
+            self._stop_engine()
+            self.fail(EngineBroken("An engine sent an endless event."))
+
+    def lost(self, error: EngineError) -> None:
+        """See `connection.Answer`."""
+        self.connection = None
+        self.fail(error)
+
+    def _fault(self, parts: list[bytes], *, complete: bool) -> None:
+        self.faults += parts
+        if complete:
+            self.connection = None
+            self.x.resume(self, fault_error(self.status, b"".join(self.faults)))
+        elif sum(map(len, self.faults)) > MAX_FAULT:
+            self._stop_engine()
+            self.x.resume(self, fault_error(self.status, b""))
+
+    # events ------------------------------------------------------------------------------------------------------
+
+    def _whole_events(self, data: bytes, *, complete: bool) -> bytes:
+        """Keep what is not yet a whole event for later; learn CRLF line ends."""
+        if not self.crlf and b"\r\n" in data[:8192]:
+            self.crlf = True
+            data = data.replace(b"\r\n", b"\n")
+        if complete:
+            return data if data.endswith(b"\n\n") else data + b"\n\n"
+        cut = data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0
+        self.rest = data[cut:]
+        return data[:cut]
+
+    def _first(self, data: bytes) -> None:
+        """The first events: learn what all events share, or see that this engine needs the slow way."""
+        end = data.index(b"\n\n") + 2
+        event = data[:end]
+        if not event.startswith(b"data: {") or not self.chat:
+            if event.startswith(b":"):  # a comment is not yet an answer
+                if end < len(data):
+                    self._first(data[end:])
+                return
+            self.slow = True
+            self._slow(data)
+            return
+        chunk = self._chunk(event[6:-2])
+        choices = chunk.get("choices")
+        regular = (
+            isinstance(choices, list)
+            and len(choices) == 1
+            and isinstance(choices[0], dict)
+            and choices[0].get("index") == 0
+            and isinstance(choices[0].get("delta"), dict)
+            and choices[0]["delta"].get("role") == "assistant"
+            and not choices[0]["delta"].get("tool_calls")
+            and choices[0].get("finish_reason", 0) is None
+            and not chunk.get("usage")
+            and not chunk.get("error")
+            and chunk.get("object") == "chat.completion.chunk"
+            and type(chunk.get("created")) is int
+        )
+        if not regular or not self._learn(event, chunk):
+            self.slow = True
+            self._slow(data)
+            return
+        delta = choices[0]["delta"]  # type: ignore[index]  # a list, as `regular` has seen
+        if not delta.get("content") and not delta.get("reasoning_content"):
+            self.counted -= 1  # it only names the role
+        self._fast(data)
+
+    def _learn(self, event: bytes, chunk: dict[str, Any]) -> bool:
+        """Find the bytes from id to model, the same in every event, and what shall stand there instead."""
+        try:
+            old_id = b'"id":' + _encode(chunk["id"])
+            old_model = b'"model":' + _encode(chunk["model"])
+        except KeyError:
+            return False
+        at_id, at_model = event.find(old_id), event.find(old_model)
+        self.finish = b'"finish_reason":"'
+        if at_id < 0 or at_model < 0 or b'"finish_reason":null' not in event:
+            old_id, old_model = old_id.replace(b'":', b'": ', 1), old_model.replace(b'":', b'": ', 1)
+            at_id, at_model = event.find(old_id), event.find(old_model)
+            self.finish = b'"finish_reason": "'
+            if at_id < 0 or at_model < 0 or b'"finish_reason": null' not in event:
+                return False
+        old = event[min(at_id, at_model) : max(at_id + len(old_id), at_model + len(old_model))]
+        if len(old) > 400 or b"choices" in old:
+            return False
+        self.created = chunk["created"]
+        new = old.replace(old_id, b'"id":' + _encode(self.id)).replace(old_model, b'"model":' + _encode(self.model))
+        self.old, self.new, self.old_id = old, new, _encode(chunk["id"])
+        return True
+
+    def _fast(self, data: bytes) -> None:
+        """A block of regular events. The first special one, and all that follow, take the slow way."""
+        at = data.find(self.finish)
+        if at < 0 and data.endswith(DONE):
+            at = len(data) - len(DONE)
+        if (found := data.find(b'"error":')) >= 0 and (at < 0 or found < at):
+            at = found
+        if self.watch_tools and (found := data.find(b'"tool_calls":')) >= 0 and (at < 0 or found < at):
+            at = found
+        if at >= 0:
+            start = data.rfind(b"\n\n", 0, at) + 2 if b"\n\n" in data[:at] else 0
+            data, special = data[:start], data[start:]
+            self.slow = True
+            if data:
+                self._regular(data)
+            self._slow(special)
+        else:
+            self._regular(data)
+
+    def _regular(self, data: bytes) -> None:
+        new = data.replace(self.old, self.new)
+        if self.old_id in new:  # what we learned does not hold in each of them
+            self._slow(data)
+            return
+        self.counted += data.count(b"\n\n")
+        self.out.append(new)
+
+    def _chunk(self, payload: bytes) -> dict[str, Any]:
+        try:
+            chunk = _decode(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise EngineBroken("An engine sent an event that is not JSON.", retry_after=1) from None
+        if not isinstance(chunk, dict):
+            raise EngineBroken("An engine sent an event that is not an object.", retry_after=1)
+        return chunk
+
+    def _slow(self, data: bytes) -> None:
+        """Each event decoded, mended and encoded."""
+        for event in data.split(b"\n\n"):
+            payload = b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))
+            if not payload or self.done:
+                continue
+            if payload == b"[DONE]":
+                self.done = True
+            else:
+                self._one(self._chunk(payload))
+
+    def _one(self, chunk: dict[str, Any]) -> None:
+        if chunk.get("error"):
+            message, _ = fault_of(_encode(chunk))
+            raise EngineError(f"The engine stopped: {message}" if not message.startswith("The engine") else message, retry_after=1)
+        raw = chunk.pop("usage", None)
+        if isinstance(raw, dict) and (usage := read_usage(_encode(raw))) is not None:
+            self._count_usage(usage)
+        choices = chunk.get("choices")
+        if not isinstance(choices, list) or not choices:
+            return
+        if not self.created:
+            given = chunk.get("created")
+            self.created = given if type(given) is int else self.x.wall_ns // 1_000_000_000
+        chunk["id"], chunk["model"], chunk["created"] = self.id, self.model, self.created
+        chunk["object"] = "chat.completion.chunk" if self.chat else "text_completion"
+        finished = False
+        for number, choice in enumerate(choices):
+            if not isinstance(choice, dict):
+                raise EngineBroken("An engine sent an event that is not what was asked.", retry_after=1)
+            choice.setdefault("index", number)
+            self._mend(choice)
+            finished = finished or choice.get("finish_reason") is not None
+        self._release_held()
+        if finished and self.chat and self.x.request.n == 1:
+            self._split_finish(chunk, choices[0])
+        elif finished:
+            self.held = chunk
+        else:
+            self._emit(chunk)
+        if finished:
+            self.x.finish_reason = choices[0].get("finish_reason") or self.x.finish_reason
+
+    def _mend(self, choice: dict[str, Any]) -> None:
+        choice.setdefault("finish_reason", None)
+        if not self.chat:
+            self.counted += bool(choice.get("text"))
+            return
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            delta = choice["delta"] = {}
+        if self.blocks == 1 and not self.out and not self.begun and self.held is None:
+            delta.setdefault("role", "assistant")
+        elif self.x.request.n == 1:
+            delta.pop("role", None)
+        if delta.get("tool_calls"):
+            mend_calls(delta, self.x.id, streamed=True)
+        self.counted += bool(delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls"))
+
+    def _split_finish(self, chunk: dict[str, Any], choice: dict[str, Any]) -> None:
+        """The chunk that says why the answer ends carries nothing else: clients drop what stands beside it."""
+        delta = choice["delta"]
+        if any(delta.get(name) for name in ("content", "reasoning_content", "tool_calls", "refusal")):
+            self._emit({**chunk, "choices": [{**choice, "finish_reason": None}]})
+            choice = {**choice, "delta": {}}
+            choice.pop("logprobs", None)
+        elif not ("role" in delta and not self.begun and not self.out):
+            choice = {**choice, "delta": {}}
+        self.held = {**chunk, "choices": [choice]}
+
+    def _count_usage(self, usage: Usage) -> None:
+        """Some engines send one usage per choice: the prompt once, the completions summed."""
+        before = self.usage
+        if before is not None and self.x.request.n > 1 and self.x.member.kind == "llamacpp":
+            prompt = max(before.shown["prompt_tokens"], usage.shown["prompt_tokens"])
+            usage = counted_usage(prompt, before.shown["completion_tokens"] + usage.shown["completion_tokens"])
+        self.usage = usage
+
+    def _emit(self, chunk: dict[str, Any]) -> None:
+        self.out.append(b"data: " + _encode(chunk) + b"\n\n")
+
+    def _release_held(self) -> None:
+        if self.held is not None:
+            self._emit(self.held)
+            self.held = None
+
+    # what the client gets ----------------------------------------------------------------------------------------
+
+    def _opening(self) -> bytes:
+        """The head, before the first bytes of the body; from here on there is no other engine to try."""
+        if self.begun:
+            return b""
+        self.begun = self.x.begun = True
+        self.x.status = 200
+        self.x.first_ns = self.clock.mono_ns()
+        if self.x.http10:
+            return http.stream_head(self.x.id, b"connection: close\r\n", self.head_lines)
+        framing = b"transfer-encoding: chunked\r\n" if self.x.keep else b"transfer-encoding: chunked\r\nconnection: close\r\n"
+        return http.stream_head(self.x.id, framing, self.head_lines)
+
+    def _framed(self, data: bytes) -> bytes:
+        self.x.bytes_out += len(data)
+        return data if self.x.http10 else b"%x\r\n%b\r\n" % (len(data), data)
+
+    def _flush(self) -> None:
+        out = self.out
+        data = out[0] if len(out) == 1 else b"".join(out)
+        self.out = []
+        if self.begun:
+            self.x.client.write(self._framed(data))
+        else:
+            self.x.client.write(self._opening() + self._framed(data))
+
+    def comment(self, now: float) -> None:
+        """Keep proxies from giving up in a long silence: an SSE comment (and the head, if it has not gone yet)."""
+        self.quiet_since = now
+        self.x.client.write(self._opening() + self._framed(b": keep-alive\n\n"))
+
+    def _end(self) -> None:
+        """The engine has said all: usage and backend go into the last chunk, then `[DONE]`; all of it waits in `x.last`."""
+        x = self.x
+        if self.held is None and x.finish_reason is None and not self.done:
+            self.fail(EngineBroken("An engine ended its stream before the answer was finished."))
+            return
+        usage = self.usage
+        if usage is not None:
+            note_usage(x, usage)
+        else:
+            usage = counted_usage(x.input_estimate, max(0, self.counted))
+            x.source = "relayed"
+        backend = {"engine_type": x.member.kind, "machine_name": x.member.machine}
+        if x.request.asked_usage:
+            self._release_held()
+            kind = "chat.completion.chunk" if self.chat else "text_completion"
+            last = {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": []}
+            self._emit({**last, "usage": usage.shown, "backend": backend})
+        elif self.held is not None:
+            self._emit({**self.held, "usage": usage.shown, "backend": backend})
+        self.held = None
+        self.out.append(DONE)
+        self._close()
+        x.resume(self)
+
+    def _close(self) -> None:
+        opening = self._opening()
+        ending = b"" if self.x.http10 else LAST_CHUNK
+        self.x.last = opening + self._framed(b"".join(self.out)) + ending
+        self.out = []
+
+    def fail(self, error: BeffroiError) -> None:
+        """The engine failed. Before the first byte: an error that the flow may answer with another engine. After it: one
+        event says so, and no `[DONE]` follows."""
+        x = self.x
+        if not self.begun:
+            x.resume(self, error)
+            return
+        x.outcome = "engine_timeout" if isinstance(error, EngineTimeout) else "engine_gone"
+        x.code = error.code
+        self.out.append(openai_event(error, x.id, self.id, self.created or x.wall_ns // 1_000_000_000, self.model))
+        self._close()
+        x.resume(self)
+
+    def _stop_engine(self) -> None:
+        if self.connection is not None:
+            self.connection.abandon()
+            self.connection = None
+
+    # back-pressure and time --------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Nobody reads any more: close towards the engine at once."""
+        self._stop_engine()
+
+    def pause(self) -> None:
+        """The client reads slowly: stop reading its engine, TCP does the rest."""
+        self.paused = True
+        if self.connection is not None:
+            self.connection.pause_reading()
+
+    def unpause(self) -> None:
+        """The client has caught up."""
+        self.paused = False
+        if self.connection is not None:
+            self.connection.resume_reading()
+
+    def moved(self, now: float) -> bool:
+        """Called by the sweep at `now`, coarse monotonic seconds: True when events came since the last call, which puts
+        the deadline off. A stream paused for its client is not late either."""
+        moved = self.blocks != self.seen_blocks
+        if moved or self.paused:
+            self.seen_blocks = self.blocks
+            self.deadline = now + self.between
+        if moved:
+            self.quiet_since = now
+        return moved
+
+    def late(self, now: float) -> bool:
+        """True once the next event is overdue."""
+        return now > self.deadline

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers of the OpenAI family: what is read from an engine's answer and what is written into it.
+
+In: an engine's JSON, treated as hostile. Out: token counts, and the answer with our id, the public model name,
+`usage` (with `reasoning_tokens` at its top, as the reference service has it) and `backend`.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from beffroi.core.price import Tokens
+
+_encode = msgspec.json.Encoder().encode
+_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_plain = msgspec.json.decode
+_INSIDE = re.compile(r"Traceback|File \"|site-packages|\.py\b|\.cpp\b|exception|/usr/|/home/|0x[0-9a-f]{6}", re.IGNORECASE)
+MAX_COUNT = 1 << 40
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class EngineUsage(msgspec.Struct, gc=False):
+    """The usage object as engines send it."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+
+
+_usage = msgspec.json.Decoder(EngineUsage).decode
+
+
+class Usage(msgspec.Struct, gc=False):
+    """Counts of one answer, as bills need them and as clients see them.
+
+    Attributes:
+        tokens: the billing classes.
+        shown: the `usage` object for the client; it always adds up.
+    """
+
+    tokens: Tokens
+    shown: dict[str, Any]
+
+
+def _count(value: int | None) -> int:
+    return value if value is not None and 0 <= value <= MAX_COUNT else 0
+
+
+def read_usage(raw: bytes | Raw) -> Usage | None:
+    """Usage from its JSON; None where it is null or no usage object. Zero counts are counts."""
+    try:
+        given = _usage(raw)
+        original = _plain(raw)
+    except msgspec.MsgspecError:
+        return None
+    if given.prompt_tokens is None and given.completion_tokens is None:
+        return None
+    prompt, completion = _count(given.prompt_tokens), _count(given.completion_tokens)
+    inside, made = given.prompt_tokens_details, given.completion_tokens_details
+    cached = min(prompt, _count(inside.cached_tokens if inside else None))
+    reasoning = min(completion, _count((made.reasoning_tokens if made else None) or given.reasoning_tokens))
+    original["prompt_tokens"], original["completion_tokens"] = prompt, completion
+    original["total_tokens"], original["reasoning_tokens"] = prompt + completion, reasoning
+    details = original.get("prompt_tokens_details")
+    original["prompt_tokens_details"] = {**(details or {}), "cached_tokens": cached}
+    details = original.get("completion_tokens_details")
+    original["completion_tokens_details"] = {**(details or {}), "reasoning_tokens": reasoning}
+    return Usage(Tokens(prompt - cached, cached, completion - reasoning, reasoning), original)
+
+
+def counted_usage(prompt: int, completion: int) -> Usage:
+    """Usage for an answer whose engine sent none: counted by us."""
+    shown = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "reasoning_tokens": 0,
+        "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0},
+    }
+    return Usage(Tokens(prompt, 0, completion, 0), shown)
+
+
+def read_answer(body: bytes) -> dict[str, Raw] | None:
+    """Top-level fields of a plain answer; None where it is not a JSON object."""
+    try:
+        return _fields(body)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def write_answer(fields: dict[str, Raw], changes: dict[str, Any]) -> bytes:
+    """The answer with some top-level fields set, the others byte for byte."""
+    return _encode({**fields, **changes})
+
+
+def mend_calls(message: dict[str, Any], prefix: str, *, streamed: bool) -> None:
+    """Give tool calls what clients cannot do without: index (streams), id and type (first piece), arguments as text."""
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list):
+        return
+    for number, call in enumerate(calls):
+        if not isinstance(call, dict):
+            continue
+        function = call.get("function")
+        first = not streamed or bool(isinstance(function, dict) and function.get("name"))
+        if streamed and type(call.get("index")) is not int:
+            call["index"] = number
+        if first and not call.get("id"):
+            call["id"] = f"call_{prefix[-24:]}{call.get('index', number)}"
+        if first and not call.get("type"):
+            call["type"] = "function"
+        if isinstance(function, dict) and function.get("arguments") is not None and not isinstance(function["arguments"], str):
+            function["arguments"] = _encode(function["arguments"]).decode()
+
+
+def mend_choices(raw: Raw, prefix: str) -> list[Any] | None:
+    """The choices of a plain answer with sound tool calls, indexes and finish reasons; None where nothing needs it."""
+    choices = _plain(raw)
+    if not isinstance(choices, list):
+        return None
+    for number, choice in enumerate(choices):
+        if isinstance(choice, dict):
+            choice.setdefault("index", number)
+            choice.setdefault("finish_reason", "stop")
+            message = choice.get("message")
+            if isinstance(message, dict):
+                message.setdefault("role", "assistant")
+                mend_calls(message, prefix, streamed=False)
+    return choices
+
+
+class _Outcome(msgspec.Struct, gc=False):
+    finish_reason: str | None = None
+
+
+_outcomes = msgspec.json.Decoder(list[_Outcome]).decode
+
+
+def finish_of(raw: Raw | None) -> str | None:
+    """The first finish_reason of a plain answer's choices."""
+    try:
+        found = _outcomes(raw) if raw is not None else []
+    except msgspec.MsgspecError:
+        return None
+    return found[0].finish_reason if found else None
+
+
+class _EngineFault(msgspec.Struct, gc=False):
+    message: str | None = None
+    param: str | None = None
+
+
+class _FaultBody(msgspec.Struct, gc=False):
+    error: _EngineFault | str | None = None
+    message: str | None = None
+    detail: str | None = None
+
+
+_fault = msgspec.json.Decoder(_FaultBody).decode
+
+
+def fault_of(body: bytes) -> tuple[str, str | None]:
+    """(message, param) of an engine's error answer, for the client; text that shows an engine's inside is withheld."""
+    message, param = None, None
+    try:
+        found = _fault(body)
+        inner = found.error
+        if isinstance(inner, _EngineFault):
+            message, param = inner.message, inner.param
+        else:
+            message = inner or found.message or found.detail
+    except (msgspec.MsgspecError, RecursionError):
+        pass
+    if not message or _INSIDE.search(message):
+        return "The engine refused the request; check its fields against what the model supports.", param
+    return message[:1000], param

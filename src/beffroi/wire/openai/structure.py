@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shape of a JSON body before it is parsed: depth, number of tokens, one reading of each top-level key.
+
+In: the body's bytes. Out: nothing, or a `BadRequest`. Some engines match JSON keys without case and take the first of
+two: a body that two readers can read differently is refused (decision D9). Work is cut in slices: long functions are
+generators that yield where the caller may let the event loop turn.
+"""
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from beffroi.core.errors import BadRequest
+
+POLICED = frozenset(
+    "model messages prompt input stream stream_options max_tokens max_completion_tokens n best_of tools tool_choice "
+    "functions function_call response_format user dimensions encoding_format stop".split()
+)
+KNOWN = POLICED | frozenset(
+    "temperature top_p presence_penalty frequency_penalty logit_bias logprobs top_logprobs seed parallel_tool_calls "
+    "metadata store service_tier reasoning_effort verbosity echo suffix modalities audio prediction top_k min_p "
+    "repetition_penalty chat_template_kwargs".split()
+)
+SLICE = 512 << 10
+_KEEP = b'[]{},:"\\'
+_DROP = bytes(c for c in range(256) if c not in _KEEP)
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}:,]', re.DOTALL)
+
+top_level = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def is_small(body: bytes, max_depth: int, max_tokens: int) -> bool:
+    """True when depth and tokens cannot be over the limits, by counts alone: the common case, well under a microsecond."""
+    return len(body) <= max_tokens and body.count(b"[") + body.count(b"{") <= max_depth
+
+
+def check_structure(body: bytes, max_depth: int, max_tokens: int) -> Iterator[None]:
+    """Count brackets and separators outside strings; yields between slices.
+
+    Raises:
+        BadRequest: too deep or too many tokens.
+    """
+    outside: list[bytes] = []
+    tokens, inside, at, size = 0, False, 0, len(body)
+    while at < size:
+        end = min(at + SLICE, size)
+        while end < size and body[end - 1] == 0x5C:  # an escape must not be cut in two
+            end += 1
+        # Of the text only structure, quotes and backslashes stay; an escaped quote or backslash then goes.
+        piece = body[at:end].translate(None, _DROP).replace(b"\\\\", b"").replace(b'\\"', b"")
+        parts = piece.split(b'"')
+        plain = b"".join(parts[1 if inside else 0 :: 2]).replace(b"\\", b"")
+        inside ^= len(parts) % 2 == 0
+        tokens += len(plain) - plain.count(b"]") - plain.count(b"}")
+        if tokens > max_tokens:
+            raise BadRequest(f"The body has more than {max_tokens:,} JSON tokens; send less in one request.")
+        outside.append(plain.replace(b",", b"").replace(b":", b""))
+        at = end
+        if at < size:
+            yield
+    brackets = b"".join(outside)
+    for _ in range(max_depth):
+        if not brackets:
+            return
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    if brackets:
+        raise BadRequest(f"The body is nested deeper than {max_depth} levels, or its brackets do not match.")
+
+
+def check_utf8(body: bytes) -> Iterator[None]:
+    """Refuse bytes that are not UTF-8 (RFC 8259 §8.1), also in fields that nobody here reads; yields between slices."""
+    at, size = 0, len(body)
+    try:
+        while at < size:
+            end = min(at + SLICE, size)
+            while end < size and body[end] & 0xC0 == 0x80:
+                end += 1
+            str(body[at:end], "utf-8")
+            at = end
+            if at < size:
+                yield
+    except UnicodeDecodeError as why:
+        raise BadRequest(f"The body is not UTF-8: byte {at + why.start} cannot be read.") from None
+
+
+def is_single(body: bytes, fields: dict[str, msgspec.Raw]) -> bool:
+    """True when the lengths alone show that no top-level key repeats: all bytes of a compact body are accounted for.
+
+    Two spellings are recognised, without blanks and with one after each separator; anything else needs `check_keys`.
+    """
+    count = len(fields)
+    total = 1 + 4 * count
+    for name, raw in fields.items():
+        total += len(name) + len(memoryview(raw))
+    return total in (len(body), len(body) - 2 * count + 1)
+
+
+def check_case(fields: dict[str, msgspec.Raw]) -> None:
+    """Refuse a policed key in another case: `Model`, `ſtream` (some engines fold case as Unicode does)."""
+    for name in fields.keys() - KNOWN:
+        folded = name.casefold()
+        if folded in POLICED:
+            raise BadRequest(f"Write the field {folded!r} in lower case; {name[:40]!r} could be read as the same field.", param=folded)
+
+
+def check_keys(body: bytes) -> Iterator[None]:
+    """Walk the whole body and refuse a policed top-level key that repeats; yields now and then.
+
+    Raises:
+        BadRequest: a policed key stands there twice.
+    """
+    depth, seen, last = 0, set[str](), b""
+    for number, found in enumerate(_TOKEN.finditer(body)):
+        text = found[0]
+        if text[0] == 0x22:
+            last = text
+        elif text in b"[{":
+            depth += 1
+        elif text in b"]}":
+            depth -= 1
+        elif text == b":" and depth == 1:
+            name = str(msgspec.json.decode(last))
+            if name in seen and name in POLICED:
+                raise BadRequest(f"The field {name!r} stands twice in the body; send it once.", param=name)
+            seen.add(name)
+        if number % 20_000 == 19_999:
+            yield
