@@ -148,20 +148,22 @@ class Gateway:
         Raises:
             NotMeasured: it is not done in time.
         """
-        lag = self.row.get("lag")
         begin = time.monotonic()
-        while lag and self.lag(lag) > 0:
+        while "shipped" in self.row:
+            shipped, written = map(self.metric, self.row["shipped"])
+            if shipped >= written:
+                break
             if time.monotonic() - begin > seconds:
-                raise NotMeasured(f"{lag} is still {self.lag(lag):.0f} after {seconds} s")
+                raise NotMeasured(f"{written - shipped:.0f} journal records are not shipped after {seconds} s")
             time.sleep(0.05)
         return time.monotonic() - begin
 
-    def lag(self, metric: str) -> float:
-        """The sum of that metric on the control port."""
-        status, page = get(self.control, "/metrics")
-        found = re.findall(rf"^{metric}(?:{{[^}}]*}})? ([0-9.eE+-]+)$", page.decode(), re.MULTILINE)
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels, from the control port."""
+        status, page = get(self.control, "/metrics", timeout=10)
+        found = re.findall(rf"^{name}(?:{{[^}}]*}})? ([0-9.eE+-]+)$", page.decode(), re.MULTILINE)
         if status != 200 or not found:
-            raise NotMeasured(f"no metric {metric} on the control port (status {status})")
+            raise NotMeasured(f"no metric {name} on the control port (status {status})")
         return sum(map(float, found))
 
     def cpu(self) -> tuple[float, float]:

@@ -67,6 +67,8 @@ def main() -> int:
     for name in sorted(wanted - {r["name"] for r in rows}):
         print(f"skip {name}: not in gateways.toml")
     raise_limits()
+    # What is measured is this tree, whether or not a release is installed beside it.
+    os.environ["PYTHONPATH"] = str(HERE.parent / "src")
     about = {"date": report.today(), "machine": report.machine(), "versions": report.versions()}
     os.sched_setaffinity(0, {int(core) for core in options.load_cores.split(",")})
     with tempfile.TemporaryDirectory(prefix="bench-", dir=arguments.scratch) as scratch:
