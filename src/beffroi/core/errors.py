@@ -14,6 +14,7 @@ Class attributes say how an error leaves the house; `wire.envelope` alone render
     │   ├── RouteNotFound          404 not_found
     │   ├── MethodNotAllowed       405 (Allow)
     │   ├── ModelNotFound          404 model_not_found
+    │   ├── KeyNotFound            404 key_not_found (administration)
     │   └── EngineRejected         4xx the engine found fault with the request
     ├── AuthenticationError        401 invalid_api_key
     ├── PermissionDenied           403
@@ -25,6 +26,7 @@ Class attributes say how an error leaves the house; `wire.envelope` alone render
     │   ├── NoEngine               503 no_engine_available
     │   ├── JournalUnavailable     503 journal_unavailable
     │   ├── CountersUnavailable    503 limits_unavailable
+    │   ├── NotAcknowledged        503 not_acknowledged (administration)
     │   └── Draining               503 shutting_down
     ├── EngineError                502 engine_error
     │   ├── EngineTimeout          504 engine_timeout
@@ -136,6 +138,13 @@ class ModelNotFound(BadRequest):
     code = "model_not_found"
 
 
+class KeyNotFound(BadRequest):
+    """No API key of that id, or several of that name."""
+
+    status = 404
+    code = "key_not_found"
+
+
 class EngineRejected(BadRequest):
     """The engine answered 4xx: it found fault with the request itself."""
 
@@ -175,16 +184,24 @@ class PromptBlocked(PermissionDenied):
 
 
 class LimitExceeded(BeffroiError):
-    """A rate or concurrency limit; `limit` names it."""
+    """A rate or concurrency limit; `limit` names it.
+
+    Args:
+        requests: for the rate headers of the refusal: requests per minute, how many are left, seconds to a whole minute;
+            None when the key has no such limit.
+    """
 
     status = 429
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
     retryable = True
 
-    def __init__(self, message: str, *, limit: str, retry_after: float) -> None:
+    def __init__(
+        self, message: str, *, limit: str, retry_after: float, requests: tuple[int, int, int] | None = None
+    ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.limit = limit
+        self.requests = requests
 
 
 class BudgetExceeded(LimitExceeded):
@@ -218,6 +235,12 @@ class CountersUnavailable(Unavailable):
     """The limit counters cannot be read: a limited key is not served without them."""
 
     code = "limits_unavailable"
+
+
+class NotAcknowledged(Unavailable):
+    """A change is on disk, but not every worker has said that it holds it."""
+
+    code = "not_acknowledged"
 
 
 class Draining(Unavailable):

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The counters file itself: opened, checked, grown, mapped, locked.
+
+In: a path. Out: the mapped words, and a record lock per key slot (fcntl: the kernel releases it when its holder dies).
+A POSIX lock belongs to the process: one thread uses a file at a time, and a process opens it once.
+"""
+
+import errno
+import fcntl
+import mmap
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from beffroi.core.clock import Clock
+from beffroi.core.errors import CountersUnavailable
+from beffroi.gateway.quota import layout, timebase
+from beffroi.gateway.quota.layout import PAGE_WORDS, WORD
+from beffroi.gateway.quota.terms import Busy
+
+LOCK = fcntl.LOCK_EX | fcntl.LOCK_NB
+UNLOCK = fcntl.LOCK_UN
+SPIN_NS = 50_000
+OPEN_PATIENCE = 10.0
+_HELD = (errno.EAGAIN, errno.EACCES)
+
+
+def boot_identity() -> tuple[int, int]:
+    """Two words that differ from one boot of the machine to the next; zeros where the system has no such thing."""
+    try:
+        raw = bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
+    except (OSError, ValueError):
+        return (0, 0)
+    return int.from_bytes(raw[:8], "little", signed=True), int.from_bytes(raw[8:16], "little", signed=True)
+
+
+class CounterFile:
+    """The mapped file.
+
+    Attributes:
+        words, buffer: the mapping, as words and as bytes; both are replaced when the file grows.
+        header: the first page, mapped once.
+
+    Raises:
+        CountersUnavailable: the file cannot be opened, or is not a counters file of this release.
+    """
+
+    def __init__(self, path: Path, clock: Clock, boot: tuple[int, int]) -> None:
+        self.path = path
+        try:
+            self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise CountersUnavailable(f"the counters file cannot be opened: {error.strerror}") from error
+        try:
+            self._open(clock, boot)
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    def _open(self, clock: Clock, boot: tuple[int, int]) -> None:
+        with self._opening():
+            if os.fstat(self.fd).st_size < layout.HEADER_WORDS * WORD:
+                os.ftruncate(self.fd, layout.HEADER_WORDS * WORD)
+            self._allocate(0, layout.HEADER_WORDS * WORD)
+            self._head = mmap.mmap(self.fd, layout.HEADER_WORDS * WORD)
+            self.header: memoryview[int] = memoryview(self._head).cast("q")
+            self._map()
+            header = self.header
+            if header[layout.MAGIC] == 0:
+                timebase.start(header, clock)
+                header[layout.BOOT_LOW], header[layout.BOOT_HIGH] = boot
+                header[layout.GEOMETRY] = layout.GEOMETRY_VALUE
+                header[layout.MAGIC] = layout.MAGIC_VALUE
+            elif (header[layout.MAGIC], header[layout.GEOMETRY]) != (layout.MAGIC_VALUE, layout.GEOMETRY_VALUE):
+                raise CountersUnavailable(
+                    f"{self.path.name} is not a counters file of this release; move it away and start again: "
+                    "budgets are restored from the ledger, rates start empty"
+                )
+            elif timebase.rebooted(header, clock, boot):
+                timebase.rebase(header, clock)
+                self._mend()
+                header[layout.BOOT_LOW], header[layout.BOOT_HIGH] = boot
+
+    @contextmanager
+    def _opening(self) -> Iterator[None]:
+        """The lock on the header, for opening and growing."""
+        deadline = time.monotonic() + OPEN_PATIENCE
+        while True:
+            try:
+                fcntl.lockf(self.fd, LOCK, 1, 0)
+                break
+            except OSError as error:
+                if error.errno not in _HELD or time.monotonic() > deadline:
+                    raise CountersUnavailable(f"the counters file cannot be locked: {error.strerror}") from error
+                time.sleep(0.001)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self.fd, UNLOCK, 1, 0)
+
+    def _map(self) -> None:
+        size = os.fstat(self.fd).st_size
+        self.buffer = mmap.mmap(self.fd, size)
+        self.words: memoryview[int] = memoryview(self.buffer).cast("q")
+
+    def _allocate(self, start: int, length: int) -> None:
+        """Disk space now: a store into a hole of a full disk would kill the process."""
+        try:
+            os.posix_fallocate(self.fd, start, length)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise CountersUnavailable(f"no space for counters: {error.strerror}") from error
+
+    def _mend(self) -> None:
+        """After a reboot: nobody holds anything any more, and pages may have reached the disk at different times."""
+        words, empty = self.words, memoryview(bytes(layout.COLUMNS_WORDS * WORD)).cast("q")
+        for block in range(self.slots // layout.BLOCK):
+            start = layout.block_start(block)
+            if words[start : start + layout.COLUMNS_WORDS] != empty:
+                words[start : start + layout.COLUMNS_WORDS] = empty
+        for slot in range(self.slots):
+            base = layout.region_of(slot)
+            if not words[base + layout.READY]:
+                continue
+            for field in (layout.BOUND, layout.ESTIMATE, layout.RUNNING, layout.ORPHAN_BOUND, layout.ORPHAN_ESTIMATE):
+                words[base + field] = 0
+            words[base + layout.ORPHAN_UNTIL] = 0
+            for ring, total, floor, _ in layout.WINDOWS:
+                most = words[base + total]
+                cells = words[base + ring : base + ring + layout.RING].tolist()
+                if max(cells) > most:
+                    for index, value in enumerate(cells):
+                        words[base + ring + index] = min(value, most)
+                words[base + floor] = min(words[base + floor], most)
+
+    @property
+    def slots(self) -> int:
+        """How many slots the mapping covers."""
+        return max(0, (len(self.words) - layout.HEADER_WORDS) // layout.BLOCK_WORDS) * layout.BLOCK
+
+    def cover(self, slot: int) -> None:
+        """Map far enough for `slot`, growing the file if need be."""
+        if not 0 <= slot < layout.MAX_SLOTS:
+            raise CountersUnavailable(f"key slot {slot} is outside the counters file")
+        if slot < self.slots:
+            return
+        size = layout.file_bytes(slot)
+        with self._opening():
+            if os.fstat(self.fd).st_size < size:
+                try:
+                    os.ftruncate(self.fd, size)
+                except OSError as error:
+                    raise CountersUnavailable(f"the counters file cannot grow: {error.strerror}") from error
+        self.remap()
+
+    def reaches(self, slot: int) -> bool:
+        """Whether the file has room for `slot`, mapped here or not."""
+        return 0 <= slot < self.slots or (0 <= slot and os.fstat(self.fd).st_size >= layout.file_bytes(slot))
+
+    def remap(self) -> None:
+        """Map all of the file as it is now."""
+        self.words.release()
+        self.buffer.close()
+        self._map()
+
+    def allocate_region(self, slot: int) -> None:
+        """Disk space for a slot's region; the caller marks it READY under the slot's lock."""
+        self._allocate(layout.region_of(slot) * WORD, PAGE_WORDS * WORD)
+
+    def allocate_columns(self, block: int, worker: int) -> None:
+        """Disk space for a worker's columns in a block."""
+        self._allocate((layout.block_start(block) + worker * layout.WORKER_WORDS) * WORD, layout.WORKER_WORDS * WORD)
+
+    def wait(self, at: int) -> None:
+        """Lock the byte `at` after a first try failed: a spin of 50 µs that lets the holder run.
+
+        Raises:
+            Busy: still held.
+        """
+        deadline = time.perf_counter_ns() + SPIN_NS
+        while time.perf_counter_ns() < deadline:
+            os.sched_yield()
+            try:
+                fcntl.lockf(self.fd, LOCK, 1, at)
+                return
+            except OSError as error:
+                if error.errno not in _HELD:
+                    raise CountersUnavailable(f"the counters cannot be locked: {error.strerror}") from error
+        raise Busy
+
+    @contextmanager
+    def held(self, at: int, patience: float) -> Iterator[None]:
+        """The lock of one slot for cold paths; sleeps between tries, up to `patience` seconds.
+
+        Raises:
+            Busy: still held.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                self.wait(at)
+                break
+            except Busy:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.0005)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self.fd, UNLOCK, 1, at)
+
+    def flush(self) -> None:
+        """Write dirty pages to the disk (blocks; for control's timer, off its loop)."""
+        self.buffer.flush()
+
+    def close(self) -> None:
+        """Unmap and close."""
+        self.words.release()
+        self.header.release()
+        self.buffer.close()
+        self._head.close()
+        os.close(self.fd)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arithmetic of limits over mapped words. No locks, no files: whoever calls holds the key's lock.
+
+In: a plan, what a request asks, what it used. Out: a ticket, or the refusal that names the limit.
+A window is a running total and a ring of what that total was at the start of each slot: its sum is one subtraction,
+and an admission is one store per total, which cannot be half done. Order of stores: columns before sums when taking,
+money spent before sums before columns when giving back, so that a killed process leaves at worst a column to clear.
+"""
+
+from array import array
+from mmap import mmap
+
+from beffroi.gateway.quota import layout
+from beffroi.gateway.quota.calendar import KIND_SHIFT, MONTH
+from beffroi.gateway.quota.layout import (
+    BOUND,
+    COLUMN_FIELDS,
+    DAY_TICKS,
+    ESTIMATE,
+    HOUR_TICKS,
+    ORPHAN_BOUND,
+    ORPHAN_ESTIMATE,
+    ORPHAN_UNTIL,
+    OUTPUT,
+    PERIOD,
+    REQUESTS,
+    RING,
+    RING_DAY,
+    RING_HOUR,
+    RING_TOKENS,
+    RUNNING,
+    SPAN,
+    SPENT,
+    TICK,
+    TICK_NS,
+    TICKET_FIELDS,
+    TOKENS,
+    WINDOWS,
+    WORD,
+)
+from beffroi.gateway.quota.refusal import refusal
+from beffroi.gateway.quota.terms import Ask, Plan, Ticket
+from beffroi.gateway.quota.timebase import Timebase
+
+_fields = TICKET_FIELDS.unpack_from
+_column = COLUMN_FIELDS.unpack_from
+
+
+class Table:
+    """Regions and columns in one mapping, which its owner replaces when it grows (`words`, `buffer`)."""
+
+    __slots__ = ("_mono", "_offset", "buffer", "time", "words")
+
+    def __init__(self, words: "memoryview[int]", buffer: mmap | bytearray, time: Timebase) -> None:
+        self.words = words
+        self.buffer = buffer
+        self.time = time
+        self._mono = time.mono
+        self._offset = time.offset
+
+    def take(self, plan: Plan, ask: Ask) -> Ticket:
+        """Admit a request under every limit at once, or under none.
+
+        Raises:
+            LimitExceeded, BudgetExceeded: nothing was changed.
+        """
+        base, column, requests_max, tokens_max, hour_max, day_max, running_max, hard, soft = plan.parts
+        words = self.words
+        tick = (self._mono() + self._offset) // TICK_NS
+        if words[base] != tick:
+            tick = self.advance(base, plan.kind, tick)
+        fields = _fields(self.buffer, (base + SPENT) * WORD)
+        spent, requests, tokens, output, floor_r, floor_t, floor_h, floor_d, bound, estimate, running = fields
+        requests += 1
+        tokens += ask.tokens
+        output += ask.output
+        bound += ask.bound
+        estimate += ask.estimate
+        running += 1
+        remaining = requests_max + floor_r - requests
+        if (
+            remaining < 0
+            or tokens - floor_t > tokens_max
+            or output - floor_h > hour_max
+            or output - floor_d > day_max
+            or running > running_max
+            or spent + bound > hard
+            or spent + estimate > soft
+        ):
+            raise refusal(words, base, plan, ask, tick, self.time)
+        own_bound, own_estimate, own_running = _column(self.buffer, column * WORD)
+        words[column] = own_bound + ask.bound
+        words[column + 1] = own_estimate + ask.estimate
+        words[column + 2] = own_running + 1
+        words[base + BOUND] = bound
+        words[base + ESTIMATE] = estimate
+        words[base + RUNNING] = running
+        words[base + REQUESTS] = requests
+        words[base + TOKENS] = tokens
+        words[base + OUTPUT] = output
+        return Ticket(plan, tick, ask.tokens, ask.output, ask.bound, ask.estimate, remaining)
+
+    def give(self, plan: Plan, ticket: Ticket, tokens: int, output: int, cost: int) -> None:
+        """Settle: what was used takes the place of what was held."""
+        base, column = plan.parts[:2]
+        words = self.words
+        tick = (self._mono() + self._offset) // TICK_NS
+        if words[base] != tick:
+            tick = self.advance(base, plan.kind, tick)
+        fields = _fields(self.buffer, (base + SPENT) * WORD)
+        spent, _, all_tokens, all_output, _, _, _, _, bound, estimate, running = fields
+        own_bound, own_estimate, own_running = _column(self.buffer, column * WORD)
+        words[base + SPENT] = spent + cost
+        words[base + BOUND] = bound - ticket.bound
+        words[base + ESTIMATE] = estimate - ticket.estimate
+        words[base + RUNNING] = running - 1
+        words[column] = own_bound - ticket.bound
+        words[column + 1] = own_estimate - ticket.estimate
+        words[column + 2] = own_running - 1
+        tokens -= ticket.tokens
+        if tokens:
+            # More than the estimate counts from now; less is taken back from the slot in which it was admitted.
+            if tokens < 0 and ticket.tick != tick:
+                self._lower(base + RING_TOKENS, ticket.tick, tick, tokens)
+                self._set_floors(base, tick)
+            words[base + TOKENS] = all_tokens + tokens
+        output -= ticket.output
+        if output:
+            if output < 0 and ticket.tick != tick:
+                self._lower(base + RING_HOUR, ticket.tick // HOUR_TICKS, tick // HOUR_TICKS, output)
+                self._lower(base + RING_DAY, ticket.tick // DAY_TICKS, tick // DAY_TICKS, output)
+                self._set_floors(base, tick)
+            words[base + OUTPUT] = all_output + output
+
+    def _lower(self, ring: int, since: int, slot: int, by: int) -> None:
+        """Take `by` (negative) out of every remembered total that the admission in slot `since` had raised."""
+        words = self.words
+        for at in range(max(since, slot - RING) + 1, slot + 1):
+            words[ring + at % RING] += by
+
+    def _set_floors(self, base: int, tick: int) -> None:
+        words = self.words
+        for ring, _, floor, ratio in WINDOWS:
+            words[base + floor] = words[base + ring + (tick // ratio + 1) % RING]
+
+    def advance(self, base: int, kind: int, tick: int) -> int:
+        """Bring a region to a tick and return the tick that it stands at. Done twice, it changes nothing more."""
+        words = self.words
+        before = words[base + TICK]
+        if before > tick:
+            if before - tick <= RING:
+                return before  # another process read the clock a moment later than we did
+            before = 0
+        for ring, total, floor, ratio in WINDOWS:
+            last = tick // ratio
+            fresh = min(last - before // ratio, RING)
+            if fresh == 0:
+                continue
+            value = words[base + total]
+            if fresh == 1:
+                words[base + ring + last % RING] = value
+            else:
+                self._fill(base + ring, (last - fresh + 1) % RING, fresh, value)
+            words[base + floor] = words[base + ring + (last + 1) % RING]
+        self.turn(base, kind, tick)
+        until = words[base + ORPHAN_UNTIL]
+        if until and tick >= until:
+            words[base + ORPHAN_BOUND] = words[base + ORPHAN_ESTIMATE] = 0
+            self.sum_up(base)
+            words[base + ORPHAN_UNTIL] = 0
+        words[base + TICK] = tick
+        self.time.look(tick)
+        return tick
+
+    def _fill(self, ring: int, first: int, count: int, value: int) -> None:
+        words = self.words
+        cells = array("q", (value,)) * count
+        room = min(count, RING - first)
+        words[ring + first : ring + first + room] = memoryview(cells)[:room]
+        if room < count:
+            words[ring : ring + count - room] = memoryview(cells)[room:]
+
+    def turn(self, base: int, kind: int, tick: int) -> None:
+        """Open the money period of a tick. Going back (a clock set right) renames the period and forgives nothing."""
+        words = self.words
+        number = self.time.period(kind, tick).number
+        known = words[base + PERIOD]
+        if known == number:
+            return
+        if known >> KIND_SHIFT != kind or known < number:
+            words[base + SPENT] = 0
+        words[base + PERIOD] = number
+
+    def kind(self, base: int) -> int:
+        """The kind of period a region was last used with."""
+        return (self.words[base + PERIOD] >> KIND_SHIFT) or MONTH
+
+    def window(self, base: int, index: int, tick: int) -> int:
+        """The sum of one window (its place in `layout.WINDOWS`) at a tick, read without the lock or any store."""
+        ring, total, _, ratio = WINDOWS[index]
+        words = self.words
+        oldest = tick // ratio - SPAN
+        stands = words[base + TICK] // ratio
+        value = words[base + total]
+        if oldest > stands:
+            return 0
+        return max(0, value - words[base + ring + oldest % RING])
+
+    def sum_up(self, base: int) -> None:
+        """Set the sums of what is held from the columns and orphans: right whatever a dead process left half done."""
+        words, columns = self.words, layout.columns_at(base)
+        bound, estimate, running = (sum(words[start:end:step].tolist()) for start, end, step in columns)
+        words[base + BOUND] = bound + words[base + ORPHAN_BOUND]
+        words[base + ESTIMATE] = estimate + words[base + ORPHAN_ESTIMATE]
+        words[base + RUNNING] = running
