@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person reads when Beffroi has started: where it is, how to call it, how to stop it.
+
+In: a `Plan`, and what the start came to. Out: text on standard output, with a little colour on a terminal.
+"""
+
+import click
+
+from beffroi.core.state import load_config
+from beffroi.supervisor.plan import Plan, Ready
+
+_QUESTION = "What is the capital of France?"
+_STORY = "Tell me a story."
+
+
+class Welcome:
+    """Prints the page. `engines` says in one line what stands behind."""
+
+    def __init__(self, plan: Plan, engines: str) -> None:
+        self._plan = plan
+        self._engines = engines
+
+    def __call__(self, ready: Ready) -> None:
+        """Print it, once."""
+        plan = self._plan
+        scheme = "http" if plan.tls is None else "https"
+        base = f"{scheme}://{_reachable(plan.host)}:{ready.port}/v1"
+        config = load_config(plan.data)
+        models = [model.id for model in config.models]
+        chat = next((model.id for model in config.models if "chat" in model.endpoints), None)
+        _head("Beffroi is ready." if ready.problem is None else "Beffroi has started, but not all of it is ready:")
+        if ready.problem is not None:
+            click.echo(ready.problem)
+        _row("Base URL", base)
+        if ready.first_key:
+            _row("API key", f"{ready.first_key}   (shown this once; keep it)")
+        else:
+            _row("API key", "not shown again; for another: beffroi keys create --name NAME")
+        _row("Models", ", ".join(models) or "none yet: name an engine with --engine, or write them in a configuration file")
+        _row("Engines", self._engines)
+        _row("Health", f"http://{_reachable(plan.control_host)}:{ready.control_port}/readyz  and  /metrics")
+        _row("Data", str(plan.data))
+        if chat is not None:
+            _examples(base, ready.first_key, chat)
+        click.echo("\nCtrl-C stops: open answers are finished first, a second Ctrl-C cuts them.")
+
+
+def _examples(base: str, key: str | None, model: str) -> None:
+    if key is None:
+        click.echo("\nThe examples take the key from the environment: export BEFFROI_API_KEY=bf-...")
+    _head("\nTry it:")
+    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "{_QUESTION}"}}]}}'
+    click.echo(
+        f'curl {base}/chat/completions -H "Authorization: Bearer {key or "$BEFFROI_API_KEY"}"'
+        f" -H 'Content-Type: application/json' -d '{body}'"
+    )
+    _head("\nIn Python (pip install openai), streaming:")
+    arguments = f'base_url="{base}", api_key="{key}"' if key else f'base_url="{base}", api_key=os.environ["BEFFROI_API_KEY"]'
+    click.echo(
+        f"{'' if key else 'import os; '}from openai import OpenAI\n"
+        f"client = OpenAI({arguments})\n"
+        f'messages = [{{"role": "user", "content": "{_STORY}"}}]\n'
+        f'for chunk in client.chat.completions.create(model="{model}", messages=messages, stream=True):\n'
+        '    print(chunk.choices[0].delta.content or "", end="", flush=True)'
+    )
+
+
+def _head(text: str) -> None:
+    click.echo(click.style(text, bold=True))
+
+
+def _row(name: str, text: str) -> None:
+    click.echo(f"  {click.style(f'{name:<9}', dim=True)} {text}")
+
+
+def _reachable(host: str) -> str:
+    """A host as a client on this machine writes it: a listener on every address is reached on loopback."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The supervisor's loop: starts the tree in order, keeps it alive, ends it in order.
+
+In: a `Plan`, signals, the ends of children. Out: an exit status; when it returns, none of its processes is left.
+Single-threaded on purpose: the kernel ties a child's life to the thread that started it (prctl(2), PR_SET_PDEATHSIG).
+"""
+
+import os
+import resource
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from math import ceil
+
+import structlog
+
+from beffroi.core.snapshot import Damaged, Settings
+from beffroi.core.state import load_config
+from beffroi.supervisor import probe
+from beffroi.supervisor.plan import Plan, Ready
+from beffroi.supervisor.process import Child
+from beffroi.supervisor.sockets import listen
+
+_log = structlog.stdlib.get_logger("beffroi.supervisor")
+_READY_WAIT = 30.0  # seconds until the start is reported although a part is not ready
+_DRAIN_GRACE = 5.0  # seconds over the workers' own limit before they are killed
+_HASTE = 5.0  # seconds that a second signal leaves
+_LAST = 10.0  # seconds for control, and for the engine, to end
+
+
+class Supervisor:
+    """Runs one `Plan` to its end.
+
+    Args:
+        plan: what to start.
+        announce: called once, when clients can be served, or after 30 s with what is missing.
+    """
+
+    def __init__(self, plan: Plan, announce: Callable[[Ready], None]) -> None:
+        self._plan = plan
+        self._announce = announce
+        self._stops = 0  # how many times we were asked to stop
+        self._wake = -1
+        self._terminal = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and _has_terminal()  # nohup(1) ignores SIGHUP
+        self._sockets: list[socket.socket] = []
+        self._workers: list[Child] = []
+        self._control: list[Child] = []
+        self._engine: list[Child] = []
+
+    def run(self) -> int:
+        """Start, keep, end. Returns 0 after a signal, another status if the start failed.
+
+        Raises:
+            StartError: a socket cannot be had.
+        """
+        _raise_descriptor_limit()
+        with self._signals():
+            try:
+                code = self._start()
+                while not code and not self._stops:
+                    self._turn()
+                return code
+            finally:
+                self._end()
+
+    def _start(self) -> int:
+        plan = self._plan
+        doors = listen(plan.control_host, plan.control_port)
+        self._sockets = listen(plan.host, plan.port, plan.workers) + doors
+        self._control = [self._make_control(doors[0])]
+        if plan.engine is not None:
+            self._engine = [Child("engine", plan.engine_module, {**plan.engine, "role": "engine"}, announces=True)]
+        first = self._control + self._engine
+        for child in first:
+            child.start()
+        while not all(child.ready for child in first):
+            self._turn(restart=False)
+            if self._stops:
+                return 0
+            for child in first:
+                if child.pid is None:
+                    _log.error("ended before it was ready", child=child.name, status=child.status)
+                    return max(child.status, 1)
+        first_key = (self._control[0].ready or {}).get("first_key")
+        self._control[0].arguments["fresh"] = False
+        self._workers = [self._make_worker(slot) for slot in range(plan.workers)]
+        for child in self._workers:
+            child.start()
+        problem = self._await_readiness(doors[0])
+        if not self._stops or first_key:  # the key is shown once: even to somebody who is leaving
+            ports = self._sockets[0].getsockname()[1], doors[0].getsockname()[1]
+            self._announce(Ready(*ports, first_key, problem))
+        return 0
+
+    def _make_control(self, door: socket.socket) -> Child:
+        plan = self._plan
+        arguments = {
+            "role": "control",
+            "workers": plan.workers,
+            "data": str(plan.data),
+            "host": plan.control_host,
+            "port": door.getsockname()[1],
+            "fd": door.fileno(),
+            "config": None if plan.config is None else str(plan.config),
+            "resources": plan.resources,
+            "fresh": True,
+        }
+        return Child("control", plan.control_module, arguments, fds=(door.fileno(),), announces=True)
+
+    def _make_worker(self, slot: int) -> Child:
+        plan, fd = self._plan, self._sockets[slot].fileno()
+        arguments = {
+            "role": "worker",
+            "worker": slot,
+            "workers": plan.workers,
+            "data": str(plan.data),
+            "fd": fd,
+            "tls": plan.tls,
+        }
+        return Child(f"w{slot:02}", plan.worker_module, arguments, fds=(fd,))
+
+    def _await_readiness(self, door: socket.socket) -> str | None:
+        """None once control says that all is ready; else what it says when the wait is over."""
+        deadline = time.monotonic() + _READY_WAIT
+        problem: str | None = "not asked"
+        while problem and not self._stops and time.monotonic() < deadline:
+            self._turn(0.02)
+            problem = probe.readiness(door)
+        return problem
+
+    def _turn(self, timeout: float | None = None, *, restart: bool = True) -> None:
+        """Wait for something to happen, up to `timeout` seconds, and act on it."""
+        children = self._workers + self._control + self._engine
+        waits = [child.due - time.monotonic() for child in children if child.due is not None]
+        if timeout is not None:
+            waits.append(timeout)
+        poll = select.poll()
+        for fd in [self._wake, *(child.ready_fd for child in children if child.ready_fd is not None)]:
+            poll.register(fd, select.POLLIN)
+        poll.poll(ceil(max(0.0, min(waits)) * 1000) if waits else None)
+        self._take_signals()
+        for child in children:
+            child.hear()
+            if child.reap() and not self._stops and restart:
+                child.schedule()
+        for child in children:
+            if child.due is not None and child.due <= time.monotonic() and not self._stops:
+                child.start()
+
+    def _take_signals(self) -> None:
+        with suppress(BlockingIOError):
+            for number in self._signal_socket.recv(4096):
+                if number in (signal.SIGTERM, signal.SIGINT):
+                    self._stops += 1
+                elif number == signal.SIGHUP and self._terminal and not _has_terminal():
+                    self._stops += 1  # the terminal was closed; nobody asks for a reload that way
+                elif number == signal.SIGHUP:
+                    for child in self._control:
+                        child.signal(signal.SIGHUP)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Signals become bytes that wake the loop; the handlers of before come back at the end."""
+        self._signal_socket, writer = socket.socketpair()
+        self._wake = self._signal_socket.fileno()
+        before = {}
+        with self._signal_socket, writer:
+            for end in (self._signal_socket, writer):
+                end.setblocking(False)
+            previous = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+                before[number] = signal.signal(number, _ignore)
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+                signal.set_wakeup_fd(previous)
+
+    def _end(self) -> None:
+        """Workers drain and end, then control, which takes up what they recorded, then the engine."""
+        self._stops = max(self._stops, 1)
+        for one in self._sockets:  # with the workers' own copies this closes the port: nobody waits in its queue
+            one.close()
+        self._finish(self._workers, self._drain_timeout() + _DRAIN_GRACE)
+        self._finish(self._control, _LAST)
+        self._finish(self._engine, _LAST)
+
+    def _drain_timeout(self) -> float:
+        try:
+            return load_config(self._plan.data).settings.drain_timeout
+        except (OSError, Damaged):
+            return Settings().drain_timeout
+
+    def _finish(self, children: list[Child], limit: float) -> None:
+        """Ask `children` to end; ask again at each further signal; kill what is left after `limit` seconds."""
+        asked = self._stops
+        deadline = time.monotonic() + limit
+        for child in children:
+            child.signal(signal.SIGTERM)
+        while any(child.pid for child in children):
+            self._turn(max(0.0, deadline - time.monotonic()))
+            if self._stops > asked:
+                asked = self._stops
+                deadline = min(deadline, time.monotonic() + _HASTE)
+                for child in children:
+                    child.signal(signal.SIGTERM)
+            if time.monotonic() >= deadline:
+                deadline += _LAST
+                for child in children:
+                    if child.pid:
+                        _log.error("did not end in time and is killed", child=child.name)
+                    child.signal(signal.SIGKILL)
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """A handler has to exist for the signal to reach the wake-up descriptor."""
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _raise_descriptor_limit() -> None:
+    """Each connection costs a descriptor: take as many as the hard limit allows; children inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
