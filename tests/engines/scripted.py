@@ -87,6 +87,10 @@ class ScriptedEngine:
         """The fault of every request that finds the queue empty; nothing makes the engine sound again."""
         self.standing = faults.parse(fault) if isinstance(fault, str) else fault
 
+    def reset_script(self) -> None:
+        """Forget the faults that no request has taken."""
+        self._queue.clear()
+
     def generations(self) -> list[Received]:
         """The requests for an answer, in the order in which they came."""
         return [r for r in self.requests if r.path in GENERATIONS or r.path == "/v1/embeddings"]

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of tests that run the whole: a scripted engine and `beffroi serve` in front of it.
+
+In: nothing. Out: `engine`, `folder`, `serve` (a factory whose processes end with the test) and `beffroi`, one of them.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engines.scripted import ScriptedEngine
+from tests.harness import Served
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Marks of ours."""
+    config.addinivalue_line(
+        "markers", "slow: takes more than a few seconds; a count in the environment makes it longer"
+    )
+    config.addinivalue_line("markers", "chaos: kills, cuts and floods a whole running Beffroi")
+
+
+@pytest.fixture
+def engine() -> Iterator[ScriptedEngine]:
+    """A sound scripted engine with its own port."""
+    with ScriptedEngine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short path: Unix sockets must fit in 108 bytes, which pytest's own folders exceed."""
+    path = Path(tempfile.mkdtemp(prefix="bf-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def serve(folder: Path) -> Iterator[Callable[..., Served]]:
+    """Starts `Served` instances; those still running at the end of the test are stopped."""
+    started: list[Served] = []
+
+    def start(*engines: ScriptedEngine, data: str = "data", ready: bool = True, **options: Any) -> Served:
+        urls = {f"e{place}": engine.url for place, engine in enumerate(engines)}
+        served = Served(folder / data, urls, **options)
+        started.append(served)
+        return served.start(ready=ready)
+
+    yield start
+    for served in started:
+        served.kill()
+
+
+@pytest.fixture
+def beffroi(serve: Callable[..., Served], engine: ScriptedEngine) -> Served:
+    """One worker in front of the scripted engine, model `words`."""
+    return serve(engine)
