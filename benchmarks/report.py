@@ -181,8 +181,7 @@ def text(results: Results, options: Options, about: dict[str, Any]) -> str:
 
 def write(results: Results, options: Options, about: dict[str, Any], folder: Path) -> Path:
     """RESULTS.md and results/<date>-<machine>.json below `folder`; → the JSON file."""
-    cpu = re.sub(r"[^a-z0-9]+", "-", str(about["machine"]["cpu"]).lower()).strip("-")
-    file = folder / "results" / f"{about['date']}-{about['machine']['cores']}x-{cpu}.json"
+    file = folder / "results" / f"{about['date']}-{slug(about['machine'])}.json"
     file.parent.mkdir(exist_ok=True)
     kept = [vars(v) | {"kept": v.kept} for v in verdicts(results)]
     data = {
@@ -196,6 +195,12 @@ def write(results: Results, options: Options, about: dict[str, Any], folder: Pat
     file.write_text(json.dumps(data, indent=1) + "\n")
     (folder / "RESULTS.md").write_text(text(results, options, about))
     return file
+
+
+def slug(machine: dict[str, Any]) -> str:
+    """A machine as part of a file name: `2x-amd-epyc`."""
+    cpu = re.sub(r"[^a-z0-9]+", "-", str(machine["cpu"]).lower()).strip("-")
+    return f"{machine['cores']}x-{cpu}"
 
 
 def today() -> str:
