@@ -6,8 +6,10 @@ Two parts (decision D13): the *config* part (settings, engines, models, prices) 
 """
 
 import hashlib
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from beffroi.core.price import Price
 
@@ -104,29 +106,49 @@ class ModelSpec(msgspec.Struct, frozen=True):
 class Settings(msgspec.Struct, frozen=True):
     """What the gateway's rooms read; sizes in bytes, times in seconds (decision D10)."""
 
-    max_head: int = 32 << 10
-    max_headers: int = 100
-    max_target: int = 8 << 10
-    max_body: int = 32 << 20
-    max_json_depth: int = 64
-    max_json_tokens: int = 200_000
-    max_pipelined: int = 8
-    max_answer: int = 64 << 20
-    max_held: int = 64 << 10  # unsent bytes to a client above which its engine is no longer read
-    head_timeout: float = 10.0
-    body_timeout: float = 30.0
-    connect_timeout: float = 2.0
-    first_token_timeout: float = 120.0
-    between_tokens_timeout: float = 60.0
-    answer_timeout: float = 600.0
-    write_timeout: float = 60.0
-    keep_alive: float = 75.0
-    comment_interval: float = 15.0
-    drain_timeout: float = 300.0
-    trusted_proxies: tuple[str, ...] = ()
-    proxy_protocol: bool = False
-    guard: dict[str, str] = {}  # structure feature → "off", "annotate" or "block"
-    time_zone: str = "Europe/Paris"
+    max_head: Annotated[int, Meta(ge=1024, le=1 << 20, description="Bytes of a request head.")] = 32 << 10
+    max_headers: Annotated[int, Meta(ge=10, le=10_000, description="Headers of a request.")] = 100
+    max_target: Annotated[int, Meta(ge=64, le=1 << 20, description="Bytes of a request target.")] = 8 << 10
+    max_body: Annotated[int, Meta(ge=1024, le=1 << 30, description="Bytes of a request body.")] = 32 << 20
+    max_json_depth: Annotated[int, Meta(ge=8, le=512, description="Nesting depth of a JSON body.")] = 64
+    max_json_tokens: Annotated[
+        int, Meta(ge=100, le=5_000_000, description="Structural tokens of a JSON body, counted before it is parsed.")
+    ] = 200_000
+    max_pipelined: Annotated[
+        int, Meta(ge=1, le=1000, description="Requests of one connection that may wait while reading is paused.")
+    ] = 8
+    max_answer: Annotated[int, Meta(ge=1024, le=1 << 30, description="Bytes of one plain engine answer.")] = 64 << 20
+    max_held: Annotated[
+        int, Meta(ge=4096, le=1 << 24, description="Unsent bytes to a client above which its engine is no longer read.")
+    ] = 64 << 10
+    head_timeout: Annotated[float, Meta(gt=0, description="Seconds in which a request head must be complete.")] = 10.0
+    body_timeout: Annotated[float, Meta(gt=0, description="Seconds a request body may make no progress.")] = 30.0
+    connect_timeout: Annotated[float, Meta(gt=0, description="Seconds to connect to an engine.")] = 2.0
+    first_token_timeout: Annotated[float, Meta(gt=0, description="Seconds to the first token of a stream.")] = 120.0
+    between_tokens_timeout: Annotated[float, Meta(gt=0, description="Seconds between two tokens of a stream.")] = 60.0
+    answer_timeout: Annotated[float, Meta(gt=0, description="Seconds a plain answer may take in all.")] = 600.0
+    write_timeout: Annotated[float, Meta(gt=0, description="Seconds a client may read nothing before it is cut.")] = (
+        60.0
+    )
+    keep_alive: Annotated[float, Meta(gt=0, description="Seconds an idle client connection stays open.")] = 75.0
+    comment_interval: Annotated[
+        float, Meta(gt=0, description="Seconds of silence after which a stream gets a comment.")
+    ] = 15.0
+    drain_timeout: Annotated[float, Meta(gt=0, description="Seconds that open exchanges get when a process stops.")] = (
+        300.0
+    )
+    trusted_proxies: Annotated[
+        tuple[str, ...], Meta(description="Addresses or networks whose X-Forwarded-For and PROXY v2 are believed.")
+    ] = ()
+    proxy_protocol: Annotated[bool, Meta(description="Whether trusted proxies open each connection with PROXY v2.")] = (
+        False
+    )
+    guard: Annotated[
+        dict[str, str], Meta(description="What each structure check does with a finding: off, annotate or block.")
+    ] = {}
+    time_zone: Annotated[str, Meta(description="IANA zone of the calendar that budgets and price dates follow.")] = (
+        "Europe/Paris"
+    )
 
 
 class Config(msgspec.Struct, frozen=True):

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line's way to the control process: HTTP over `control.sock`.
+
+In: a method, a path, a body. Out: the answer's JSON, or a `Failure` with a sentence and an exit status.
+While control restarts there is nobody at the socket for a moment: commands wait for it, then say so.
+"""
+
+import http.client
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+PATIENCE = 5.0  # seconds a command waits for a control process that is not there
+ANSWER = 30.0  # seconds an answer may take
+REFUSED, ABSENT, UNKNOWN = 1, 69, 70
+EXIT_STATUSES = {
+    0: "Done.",
+    1: "Refused or failed; the message says why. `journal verify`: something does not hold.",
+    2: "The command line or the configuration is wrong.",
+    69: "No control process within 5 seconds: start one with `beffroi serve`, or name its data directory.",
+    70: "The control process ended while it worked on the command; whether it was done is not known.",
+}
+
+
+class Failure(click.ClickException):
+    """A command that did not do what it was asked; click prints the sentence and exits with the status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.exit_code = status
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=ANSWER)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def call(
+    data: Path,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    repeatable: bool = True,
+    patience: float = PATIENCE,
+) -> Any:
+    """One request to control.
+
+    Args:
+        repeatable: doing it twice is as good as once, so that it may be sent again when control died under it.
+        patience: seconds to wait for a control process.
+
+    Raises:
+        Failure: control is not there, ended in between, or refused.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        connection = _Connection(data / "control.sock")
+        sent = False
+        try:
+            connection.connect()
+            sent = True
+            content = None if body is None else json.dumps(body).encode()
+            connection.request(method, path, content, {"content-type": "application/json"} if content else {})
+            response = connection.getresponse()
+            return _read(response.status, response.read())
+        except TimeoutError:
+            raise Failure(f"the control process of {data} has not answered for {ANSWER:.0f} s", UNKNOWN) from None
+        except (OSError, http.client.HTTPException):
+            if sent and not repeatable:
+                raise Failure(
+                    "the control process ended while it worked on this; look whether it was done (`beffroi keys list`)",
+                    UNKNOWN,
+                ) from None
+            if time.monotonic() >= deadline:
+                raise Failure(
+                    f"no control process answers for {data}; start one with `beffroi serve`, or choose with --data",
+                    ABSENT,
+                ) from None
+            time.sleep(0.05)
+        finally:
+            connection.close()
+
+
+def _read(status: int, body: bytes) -> Any:
+    try:
+        content = json.loads(body)
+    except ValueError:
+        raise Failure(f"the control process answered {status} with something that is not JSON", REFUSED) from None
+    if status < 400 or (status == 503 and "detail" not in content):
+        return content
+    raise Failure(content.get("detail", f"the control process answered {status}"), REFUSED)

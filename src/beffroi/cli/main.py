@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: `beffroi` and its commands.
+
+In: arguments. Out: text, JSON under `--json`, and an exit status (`client.EXIT_STATUSES`).
+"""
+
+import click
+
+from beffroi.cli.journal import journal
+from beffroi.cli.keys import keys
+from beffroi.cli.serve import serve
+from beffroi.cli.usage import usage
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="beffroi", prog_name="beffroi")
+def main() -> None:
+    """Beffroi: a gateway for language models."""
+
+
+main.add_command(serve)
+main.add_command(keys)
+main.add_command(usage)
+main.add_command(journal)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may stand in `beffroi.yaml` or `beffroi.toml`: process settings, gateway settings, resources.
+
+In: nothing. Out: the structs that `load` fills, and `reference()`, from which the reference page is written.
+Each setting carries its own sentence, bounds and default; the `gateway` part is `core.snapshot.Settings` itself.
+"""
+
+import datetime
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+
+import msgspec
+from msgspec import Meta
+
+from beffroi.core.snapshot import Settings
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Amount = int | float | str
+
+
+def _about(sentence: str) -> Meta:
+    return Meta(description=sentence)
+
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """TLS 1.3 on the API port; files are read again when they change."""
+
+    certificate: Annotated[str, _about("PEM file with the certificate chain.")]
+    key: Annotated[str, _about("PEM file with the private key.")]
+    client_ca: Annotated[
+        str | None, _about("PEM file with the CA that signs client certificates; none are asked for without it.")
+    ] = None
+    client_certificates: Annotated[
+        Literal["optional", "required"], _about("Whether a client must show a certificate, once `client_ca` is set.")
+    ] = "required"
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """What the processes need before the first request; a change takes effect at the next start."""
+
+    host: Annotated[str, _about("Address the API listens on.")] = "127.0.0.1"
+    port: Annotated[Port, _about("Port of the API; 0 takes a free one.")] = 8400
+    control_host: Annotated[str, _about("Address of health and metrics; loopback only.")] = "127.0.0.1"
+    control_port: Annotated[Port, _about("Port of health and metrics; 0 takes a free one.")] = 8401
+    workers: Annotated[
+        Annotated[int, Meta(ge=1, le=256)] | None,
+        _about("Gateway workers, one core each; half the cores when left out."),
+    ] = None
+    data: Annotated[str | None, _about("Data directory; see the command line's own rule when left out.")] = None
+    tls: Annotated[Tls | None, _about("TLS on the API port.")] = None
+
+
+class Engine(msgspec.Struct, frozen=True, kw_only=True):
+    """One inference engine."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64, description="Name under which models refer to it.")]
+    url: Annotated[
+        str,
+        _about(
+            "`http://host:port`, `https://host:port` or `unix:/path`, then a prefix if it has one; `/v1` is left out."
+        ),
+    ]
+    kind: Annotated[
+        Literal["openai", "llamacpp", "vllm", "sglang", "ollama"],
+        _about("Dialect the engine speaks; `openai` assumes nothing."),
+    ] = "openai"
+    machine: Annotated[
+        str | None, _about("Shown to clients as `backend.machine_name`; the engine's name when left out.")
+    ] = None
+    api_key: Annotated[
+        str | None, _about("Key sent to the engine: `env:NAME` or `file:PATH`, never the key itself.")
+    ] = None
+    ca_file: Annotated[str | None, _about("PEM file with the CA of an https engine; the system's when left out.")] = (
+        None
+    )
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine of a model's pool."""
+
+    engine: Annotated[str, _about("Name of the engine.")]
+    model: Annotated[str | None, _about("Name the engine knows the model by; the model's id when left out.")] = None
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a price list, per million tokens."""
+
+    effective: Annotated[
+        datetime.date | None, _about("First day it holds, in the configured zone; from the beginning when left out.")
+    ] = None
+    input: Annotated[Amount, _about("Price of a million input tokens.")] = 0
+    output: Annotated[Amount, _about("Price of a million output tokens.")] = 0
+    reasoning: Annotated[
+        Amount | None, _about("Price of a million reasoning tokens; the output price when left out.")
+    ] = None
+    cached: Annotated[
+        Amount | None, _about("Price of a million cached input tokens; the input price when left out.")
+    ] = None
+    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217 currency.")] = "EUR"
+    version: Annotated[
+        str | None,
+        Meta(
+            min_length=1, max_length=64, description="Name pinned in each record; made of model and day when left out."
+        ),
+    ] = None
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """One public model and its pool of equal engines."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=200, description="Name clients ask for.")]
+    aliases: Annotated[tuple[str, ...], _about("Other names clients may ask for.")] = ()
+    targets: Annotated[tuple[Target, ...], _about("Engines of its pool; the only engine there is when left out.")] = ()
+    owned_by: Annotated[str, _about("Owner shown in the list of models.")] = "beffroi"
+    created: Annotated[int, Meta(ge=0, description="Unix seconds shown in the list of models.")] = 0
+    max_model_len: Annotated[Annotated[int, Meta(ge=1)] | None, _about("Context in tokens; unknown when left out.")] = (
+        None
+    )
+    max_output: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        _about("Most tokens of one answer, larger requests are clamped; `max_model_len` when left out."),
+    ] = None
+    default_max_tokens: Annotated[
+        int, Meta(ge=1, description="Bound that a hard budget reserves and injects when a request names none.")
+    ] = 1024
+    endpoints: Annotated[
+        tuple[Literal["chat", "completions", "embeddings"], ...],
+        Meta(min_length=1, description="What the model can be asked for."),
+    ] = ("chat", "completions", "embeddings")
+    prices: Annotated[tuple[Price, ...], _about("Dated price list; free when left out.")] = ()
+
+
+class Resources(msgspec.Struct, frozen=True, kw_only=True):
+    """What is served."""
+
+    engines: Annotated[tuple[Engine, ...], _about("Inference engines.")] = ()
+    models: Annotated[tuple[Model, ...], _about("Public models.")] = ()
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole configuration file."""
+
+    server: Annotated[Server, _about("Process settings.")] = Server()
+    gateway: Annotated[Settings, _about("What the gateway's rooms read.")] = Settings()
+    resources: Annotated[Resources, _about("Engines and models.")] = Resources()
+
+
+class Setting(NamedTuple):
+    """One entry of the reference."""
+
+    name: str
+    type: str
+    default: str
+    sentence: str
+
+
+def strip(kind: Any) -> Any:
+    """A type without its annotations and without None: what a value of it is."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    parts = [part for part in get_args(kind) if part is not type(None)] if _is_union(kind) else []
+    return strip(parts[0]) if len(parts) == 1 else kind
+
+
+def reference() -> list[Setting]:
+    """Every setting there is, in the order of the schema. Names of list items end in `[]`."""
+    return list(_walk(Document, ""))
+
+
+def _walk(struct: type[msgspec.Struct], prefix: str) -> Iterator[Setting]:
+    for field in msgspec.structs.fields(struct):
+        name, inner = prefix + field.encode_name, strip(field.type)
+        item = strip(get_args(inner)[0]) if get_origin(inner) is tuple else None
+        if _is_struct(inner):
+            yield from _walk(inner, f"{name}.")
+        elif _is_struct(item):
+            yield from _walk(item, f"{name}[].")
+        else:
+            yield Setting(name, type_name(field.type), _default(field), _sentence(field.type))
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    return "none" if value is None else msgspec.json.encode(value).decode()
+
+
+def _sentence(kind: Any) -> str:
+    """The outermost description of an annotated type; empty when it has none."""
+    while get_origin(kind) is Annotated:
+        inner, *metas = get_args(kind)
+        for meta in metas:
+            if isinstance(meta, Meta) and meta.description:
+                return meta.description
+        kind = inner
+    return ""
+
+
+def type_name(kind: Any) -> str:
+    """A type in words for people."""
+    kind = strip(kind)
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " or ".join(f"`{arg}`" for arg in args)
+    if float in args:
+        return "amount"
+    if origin is tuple:
+        return f"list of {type_name(args[0])}"
+    if origin is dict:
+        return f"map of {type_name(args[0])} to {type_name(args[1])}"
+    words = {str: "text", int: "whole number", float: "number", bool: "true or false", datetime.date: "date"}
+    return words[kind]
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _is_union(kind: Any) -> bool:
+    return str(get_origin(kind)) in ("typing.Union", "<class 'types.UnionType'>")

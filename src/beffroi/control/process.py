@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control process: opens the database, writes the snapshot, says that it is ready, serves until told to stop.
+
+In: one JSON object in BEFFROI_CHILD (see `Arguments`), the listening socket of the control port. Out: the snapshot on
+disk, `bus.sock`, `control.sock`, the pages of `app`, the ledger. It may be killed at any time: workers serve on, and
+the next one takes up from the files and the database.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+import uvicorn
+import uvloop
+from sqlalchemy import Engine
+
+from beffroi.config.load import Invalid
+from beffroi.control import keys as key_service
+from beffroi.control.app import port_app, socket_app
+from beffroi.control.bus import Bus
+from beffroi.control.configuration import TAKEN, Configuration, Watch
+from beffroi.control.house import House
+from beffroi.control.keys import KeyAsk, Keys
+from beffroi.control.shipping import Shipper
+from beffroi.control.snapshots import KeyFiles, load_peppers
+from beffroi.core.snapshot import Config, Damaged
+from beffroi.core.state import load_config
+from beffroi.store.engine import open_engine, upgrade
+from beffroi.telemetry import logs
+
+log = structlog.stdlib.get_logger("control")
+READERS = 4  # threads that wait for the database on behalf of pages
+FIRST = "first"  # name of the key made when there is none
+
+
+class Arguments(msgspec.Struct, frozen=True, kw_only=True):
+    """What the supervisor says.
+
+    Attributes:
+        fd: the listening socket of the control port; host: the address it is bound to.
+        ready_fd: one JSON line goes there, `{"ready": true, "first_key": "bf-…" or null, "port": …}`.
+        config: path of the configuration file; resources: what was found at start, in its shape.
+        fresh: the whole tree starts, so that every earlier worker is dead.
+    """
+
+    workers: int
+    boot: str
+    data: str
+    host: str
+    port: int
+    fd: int
+    ready_fd: int
+    config: str | None = None
+    resources: dict[str, Any] | None = None
+    fresh: bool = False
+
+
+class StartRefused(Exception):
+    """Control cannot start; the text is for the person who started it. `status` is the exit status."""
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class _Server(uvicorn.Server):
+    """One of two servers in one process: signals are the process's affair."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def require_loopback(host: str) -> None:
+    """Refuse to serve the control port to a network.
+
+    Raises:
+        StartRefused: `host` is not a loopback address.
+    """
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback:
+        raise StartRefused(
+            f"the control port cannot listen on {host}: there is no administrator yet who could prove who he is, "
+            "so it is kept to this machine. Leave `server.control_host` at 127.0.0.1 and reach it through a tunnel",
+            2,
+        )
+
+
+def main() -> int:
+    """Run the process; its exit status: 0 told to stop, 2 the configuration is refused, 1 anything else."""
+    arguments = msgspec.json.decode(os.environ["BEFFROI_CHILD"], type=Arguments)
+    logs.configure("control")
+    try:
+        require_loopback(arguments.host)
+        prepared = _Prepared(arguments)
+    except StartRefused as error:
+        print(f"beffroi: {error}", file=sys.stderr)
+        return error.status
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_Control(arguments, prepared).run())
+    return 0
+
+
+class _Prepared:
+    """All that must be on disk before a worker may start; blocking."""
+
+    def __init__(self, arguments: Arguments) -> None:
+        data = Path(arguments.data)
+        self.engine: Engine = open_engine(data / "beffroi.db")
+        upgrade(self.engine)
+        path = None if arguments.config is None else Path(arguments.config)
+        self.refused = ""
+        try:
+            self.configuration = Configuration(data, self.engine, path, arguments.resources)
+            self.config = self._publish(data, arguments.fresh)
+            self.first_key, self.files = self._keys(data)
+        except (OSError, Damaged) as error:
+            raise StartRefused(f"the data directory {data} cannot be used: {error}", 1) from None
+
+    def _publish(self, data: Path, fresh: bool) -> Config:
+        try:
+            return self.configuration.publish()
+        except Invalid as error:
+            if fresh:
+                raise StartRefused(f"the configuration is refused\n{error}", 2) from None
+            self.refused = str(error)  # workers serve from the one before; so does the control that takes over
+            self.configuration.refused(error)
+            return load_config(data)
+
+    def _keys(self, data: Path) -> tuple[str | None, KeyFiles]:
+        records = key_service.load(self.engine)
+        peppers = load_peppers(data, create=not records)
+        if records:
+            return None, KeyFiles(data, records, peppers)
+        newest = max(peppers)
+        with self.engine.begin() as connection:
+            record, text = key_service.make(
+                connection, KeyAsk(name=FIRST), None, (newest, peppers[newest]), actor="control"
+            )
+        return text, KeyFiles(data, [record], peppers)
+
+
+class _Control:
+    """The running process."""
+
+    def __init__(self, arguments: Arguments, prepared: _Prepared) -> None:
+        data = Path(arguments.data)
+        self._arguments = arguments
+        self._prepared = prepared
+        self._data = data
+        self._acts = ThreadPoolExecutor(1, "acts")
+        self._reads = ThreadPoolExecutor(READERS, "reads")
+        self._shipper = Shipper(prepared.engine, data / "journal")
+        self._bus = Bus(arguments.workers, prepared.config.revision, prepared.files.revision, self._joined)
+        keys = Keys(prepared.engine, self._acts, prepared.files, self._bus, data, lambda: self._house.config)
+        self._house = House(
+            data=data,
+            engine=prepared.engine,
+            thread=self._reads,
+            bus=self._bus,
+            keys=keys,
+            shipper=self._shipper,
+            config=prepared.config,
+        )
+        self._house.refused = prepared.refused
+
+    def _joined(self, worker: int, boot: str) -> None:
+        log.info("worker joined", worker=worker, boot=boot)
+        self._shipper.living(worker, boot)
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        watch = Watch(self._prepared.configuration, self._blocking, self._take, self._refuse)
+        loop.add_signal_handler(signal.SIGHUP, watch.tell)
+
+        await self._bus.start(self._data / "bus.sock")
+        servers = self._servers()
+        tasks = [asyncio.create_task(server.serve([sock]), name=sock.family.name) for server, sock in servers]
+        tasks.append(asyncio.create_task(watch.run(self._prepared.config.revision), name="watch"))
+        self._shipper.start(fresh=self._arguments.fresh)
+        self._say_ready()
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopped}:
+                task.result()  # none of them ends by itself but by a fault, which is then the fault of the process
+        finally:
+            stopped.cancel()
+            await self._end(servers, tasks)
+
+    def _servers(self) -> list[tuple[_Server, socket.socket]]:
+        port = socket.socket(fileno=self._arguments.fd)
+        path = self._data / "control.sock"
+        path.unlink(missing_ok=True)
+        local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        mask = os.umask(0o177)
+        try:
+            local.bind(str(path))
+        finally:
+            os.umask(mask)
+        local.listen(64)
+        return [
+            (_Server(self._settings(port_app(self._house))), port),
+            (_Server(self._settings(socket_app(self._house))), local),
+        ]
+
+    @staticmethod
+    def _settings(app: Any) -> uvicorn.Config:
+        return uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            http="httptools",
+            ws="none",
+            server_header=False,
+            date_header=True,
+            limit_concurrency=256,
+            timeout_graceful_shutdown=5,
+            proxy_headers=False,
+        )
+
+    async def _blocking(self, call: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._acts, call)
+
+    async def _take(self, config: Config) -> None:
+        self._house.config = config
+        self._bus.send_config(config.revision)
+        if missing := await self._bus.hold_config(config.revision, TAKEN):
+            log.warning("workers have not confirmed the new configuration", workers=missing)
+
+    def _refuse(self, reason: str) -> None:
+        self._house.refused = reason
+
+    def _say_ready(self) -> None:
+        line = {"ready": True, "first_key": self._prepared.first_key, "port": self._arguments.port}
+        self._prepared.first_key = None
+        with contextlib.suppress(BrokenPipeError), os.fdopen(self._arguments.ready_fd, "wb") as pipe:
+            pipe.write(msgspec.json.encode(line) + b"\n")
+
+    async def _end(self, servers: list[tuple[_Server, socket.socket]], tasks: list[asyncio.Task[None]]) -> None:
+        for server, _ in servers:
+            server.should_exit = True
+        tasks[-1].cancel()
+        await asyncio.wait(tasks, timeout=6)
+        await self._bus.close()
+        await asyncio.get_running_loop().run_in_executor(None, partial(self._shipper.stop))
+        self._acts.shutdown()
+        self._reads.shutdown(cancel_futures=True)
+        self._prepared.files.close()
+        self._prepared.engine.dispose()
+        (self._data / "control.sock").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
