@@ -41,20 +41,21 @@ async def _many(gateway: Gateway, count: int, *, fresh: bool) -> None:
 
     async def client() -> None:
         nonlocal left
-        writer: asyncio.StreamWriter | None = None
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         while left > 0:
             left -= 1
-            if writer is None:
-                reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, ssl=context)
+            if streams is None:
+                streams = await asyncio.open_connection("127.0.0.1", gateway.port, ssl=context)
+            reader, writer = streams
             writer.write(request)
             await _answer(reader)
             if fresh:
                 writer.close()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
-                writer = None
-        if writer:
-            writer.close()
+                streams = None
+        if streams:
+            streams[1].close()
 
     await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
 

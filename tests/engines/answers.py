@@ -192,7 +192,7 @@ def plan(request: Json, number: int, *, legacy: bool, drawn: tuple[int, int, int
     """
     reasoning = 4 if request.get("reasoning_effort") or "think" in str(request.get("model", "")) else 0
     made, pieces, messages, finishes, logs = 0, [], [], [], []
-    wants_logs = bool(request.get("logprobs")) or request.get("logprobs") == 0 and legacy
+    wants_logs = bool(request.get("logprobs")) or (request.get("logprobs") == 0 and legacy)
     tool = chosen_tool(request)
     count = drawn[1] if drawn else None
     for index in range(int(request.get("n") or 1)):

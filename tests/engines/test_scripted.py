@@ -122,7 +122,7 @@ def test_usage_is_streamed_only_when_asked_for(engine: ScriptedEngine) -> None:
 
 
 def test_reasoning_choices_and_logprobs_are_counted_and_given(engine: ScriptedEngine) -> None:
-    """n choices, four reasoning tokens each, a log probability for each token of text."""
+    """N choices, four reasoning tokens each, a log probability for each token of text."""
     _, body = ask(engine, n=2, reasoning_effort="low", logprobs=True, top_logprobs=2)
     answer = json.loads(body)
     assert answer["usage"]["completion_tokens"] == 2 * 16
@@ -311,7 +311,7 @@ def test_it_runs_as_a_process_and_takes_faults_over_http(tmp_path: Path) -> None
         assert [e.state for e in ledger.read(log)] == ["failed", "failed", "completed"]
     finally:
         os.kill(child.pid, signal.SIGTERM)
-        child.wait(10)
+        child.communicate(timeout=10)
     with ScriptedEngine(uds=tmp_path / "s"), socket.socket(socket.AF_UNIX) as client:
         client.connect(str(tmp_path / "s"))
         client.sendall(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")

@@ -58,7 +58,7 @@ def _chunked(data: bytes, at: int) -> tuple[bytes, int] | None:
         at = line + 2
         if size == 0:
             end = data.find(b"\r\n", at)
-            while 0 <= end and end != at:  # trailers
+            while end >= 0 and end != at:  # trailers
                 at, end = end + 2, data.find(b"\r\n", end + 2)
             return None if end < 0 else (b"".join(out), end + 2)
         if len(data) < at + size + 2:
