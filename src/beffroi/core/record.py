@@ -38,6 +38,7 @@ class Intent(msgspec.Struct, array_like=True, gc=False):
     engine: str
     price_version: str
     input_estimate: int
+    currency: str = "EUR"
 
 
 class Progress(msgspec.Struct, array_like=True, gc=False):

@@ -104,7 +104,8 @@ events = Table(
 # `state`: settled (intent and settlement both seen), refused (no engine was asked, so no intent), recovered (its
 # worker died; closed from its last progress), unmatched (a settlement whose intent was never seen: verify reports it).
 # No foreign keys: what was served is recorded whatever became of its key. A clustered primary key in SQLite, because
-# request ids grow with time: rows land at the end of one tree instead of in two.
+# request ids grow with time: rows land at the end of one tree instead of in two, and a range of time is a range of ids,
+# so no other index is kept up to date at each request (one on `ended_ns` made shipping a row half as dear again).
 exchanges = Table(
     "exchanges",
     metadata,
@@ -149,7 +150,6 @@ exchanges = Table(
     _text("end_user", null=True),
     Column("worker", Integer, nullable=False),
     _text("boot"),
-    Index(None, "ended_ns"),
     sqlite_with_rowid=False,
 )
 
@@ -170,6 +170,7 @@ open_intents = Table(
     _text("endpoint"),
     _text("engine"),
     _text("price_version"),
+    _text("currency"),
     _int("input_estimate"),
     _int("progress_ns", null=True),
     _int("input_tokens"),
@@ -194,12 +195,12 @@ spool_offsets = Table(
     Column("worker", Integer, nullable=False),
     _text("boot"),
     Column("segment", Integer, nullable=False),
-    _int("offset"),
+    _int("position"),
     _int("next_sequence"),
     _int("intents"),  # of this boot up to here
     _int("settlements"),  # of this boot up to here, those of attempts only
-    Column("finished", Boolean, nullable=False),  # all of it is shipped and its file may go
-    _text("damage", null=True),  # why nothing after `offset` was believed; the file is kept
+    Column("finished", Boolean, nullable=False),  # all of it is shipped, its file may go
+    _text("damage", null=True),  # why nothing after `position` was believed; the file is kept
     _int("updated_ns"),
 )
 

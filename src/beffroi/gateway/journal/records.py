@@ -64,7 +64,9 @@ def record(x: Exchange, house: Recording) -> None:
     house.journal.settle(_settlement(x, house, x.outcome, x.status, x.code, x.tokens, x.cost), x.recorded)
 
 
-def _settlement(x: Exchange, house: Recording, outcome: str, status: int, code: str | None, tokens: Tokens, cost: Cost) -> Settlement:
+def _settlement(
+    x: Exchange, house: Recording, outcome: str, status: int, code: str | None, tokens: Tokens, cost: Cost
+) -> Settlement:
     key = x.key
     assert key is not None  # noqa: S101 - callers have seen it
     request, model, price = x.request, x.model, x.price

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from beffroi.core import segment as format_
 
+_UNNAMED = ".new"
+
 
 class Segment:
     """One file of the spool; `end` is where its next record goes (0: not even its header is written).
@@ -50,25 +52,35 @@ class Segment:
 def prepare(folder: Path, boot: str, number: int, size: int) -> Segment:
     """Make segment `number` of a boot: `size` bytes that are really there, and a directory entry that lasts.
 
-    Its lock tells readers that the writer lives: the kernel lets go of it when the process dies, however it dies.
+    Its lock tells readers that the writer lives: the kernel lets go of it when the process dies, however it dies. It
+    gets its name only once it is locked, so that nobody ever takes a living writer for a dead one.
 
     Raises:
         OSError: no space, no permission, a failing disk. Nothing is left behind.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / format_.name(boot, number)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    unnamed = path.with_suffix(_UNNAMED)
+    fd = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX)
         os.posix_fallocate(fd, 0, size)
         os.fsync(fd)
+        unnamed.rename(path)
         for place in (folder, folder.parent):
             _sync_folder(place)
     except OSError:
         os.close(fd)
-        path.unlink(missing_ok=True)
+        for left in (unnamed, path):
+            left.unlink(missing_ok=True)
         raise
     return Segment(path, number, fd, size)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers left that died while they made a segment. The slot's folder has one writer at a time."""
+    for left in folder.glob(f"*{_UNNAMED}"):
+        left.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from beffroi.core import segment as format_
 from beffroi.gateway.journal.bounds import MAX_RECORD
-from beffroi.gateway.journal.segments import Segment, prepare
+from beffroi.gateway.journal.segments import Segment, prepare, sweep
 
 Wrote = Callable[[Segment, int, bytes], None]
 
@@ -54,6 +54,7 @@ class Tape:
 
     def prepare_first(self) -> OSError | None:
         """Make the first segment here and now; or why it could not be made."""
+        sweep(self._folder)
         self._preparing = self._maker.submit(prepare, self._folder, self._boot, 1, self.size)
         return self.take()
 

@@ -130,7 +130,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("request_id", "attempt", name="pk_exchanges"),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_exchanges_ended_ns", "exchanges", ["ended_ns"])
     op.create_table(
         "open_intents",
         _text("request_id"),
@@ -144,6 +143,7 @@ def upgrade() -> None:
         _text("endpoint"),
         _text("engine"),
         _text("price_version"),
+        _text("currency"),
         _int("input_estimate"),
         _int("progress_ns", null=True),
         _int("input_tokens"),
@@ -165,7 +165,7 @@ def upgrade() -> None:
         _small("worker"),
         _text("boot"),
         _small("segment"),
-        _int("offset"),
+        _int("position"),
         _int("next_sequence"),
         _int("intents"),
         _int("settlements"),

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From journal records to ledger rows: a batch merges what belongs together before the database sees any of it.
+
+In: records, in the order of their boot. Out: tuples for the statements below, each in the order of its table's columns.
+An exchange that begins and ends within one batch costs one insert; the statements are plain text, prepared once and run
+with tuples, because this is the one place where the control plane pays for every request.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection, Engine, Table
+
+from beffroi.core.record import NO_COST, NO_TOKENS, Cost, Intent, Payload, Progress, Refusals, Settlement, Tokens
+from beffroi.store.tables import DEFAULT, exchanges, open_intents, refusals
+
+Key = tuple[str, int]  # request id, attempt
+_AMOUNTS = (
+    "input_tokens",
+    "cached_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "input_nano",
+    "cached_nano",
+    "output_nano",
+    "reasoning_nano",
+)
+
+
+class Open(msgspec.Struct, gc=False):
+    """An intent without its settlement, with the last progress known."""
+
+    intent: Intent
+    worker: int
+    boot: str
+    progress_ns: int | None = None
+    tokens: Tokens = NO_TOKENS
+    cost: Cost = NO_COST
+
+
+class Recovered(NamedTuple):
+    """An orphan that was closed: what quota counters must be told."""
+
+    request_id: str
+    attempt: int
+    key_slot: int
+    tokens: Tokens
+    cost: Cost
+    ended_ns: int
+
+
+class Batch:
+    """What one transaction will write. Nothing of it counts until that transaction is committed.
+
+    Args:
+        known: the open intents in the database; only read.
+    """
+
+    def __init__(self, known: dict[Key, Open]) -> None:
+        self.settled: list[tuple[Any, ...]] = []
+        self.opened: dict[Key, Open] = {}
+        self.moved: dict[Key, Open] = {}  # open already, with new progress
+        self.closed: list[Key] = []
+        self.refused: dict[tuple[int, str, str], int] = {}
+        self._known = known
+
+    def add(self, worker: int, boot: str, payloads: Sequence[Payload]) -> tuple[int, int]:
+        """Take records of one boot; how many intents and settlements of attempts were among them."""
+        opened, settled = self.opened, self.settled
+        intents = settlements = 0
+        for payload in payloads:
+            if type(payload) is Settlement:
+                key = (payload.request_id, payload.attempt)
+                attempt = payload.attempt > 0
+                settlements += attempt
+                found = opened.pop(key, None)
+                if found is not None:
+                    settled.append(_row(payload, found.intent.at_ns, "settled", worker, boot))
+                elif key in self._known:
+                    self.closed.append(key)
+                    self.moved.pop(key, None)
+                    settled.append(_row(payload, self._known[key].intent.at_ns, "settled", worker, boot))
+                else:
+                    settled.append(_row(payload, None, "unmatched" if attempt else "refused", worker, boot))
+            elif type(payload) is Intent:
+                intents += 1
+                opened[payload.request_id, payload.attempt] = Open(payload, worker, boot)
+            elif type(payload) is Progress:
+                self._progress(payload)
+            elif type(payload) is Refusals:
+                for text, count in payload.counts.items():
+                    reason, _, prefix = text.partition(" ")
+                    place = (payload.at_s, reason, prefix)
+                    self.refused[place] = self.refused.get(place, 0) + count
+        return intents, settlements
+
+    def _progress(self, payload: Progress) -> None:
+        key = (payload.request_id, payload.attempt)
+        fresh = self.opened.get(key)
+        found = fresh or self.moved.get(key) or self._known.get(key)
+        if found is None:
+            return
+        moved = Open(found.intent, found.worker, found.boot, payload.at_ns, payload.tokens, payload.cost)
+        (self.opened if fresh else self.moved)[key] = moved
+
+    def recover(self, boot: str) -> list[Recovered]:
+        """Close every open intent of a dead boot from its last progress, else for nothing."""
+        gone = set(self.closed)
+        orphans = {key: found for key, found in self._known.items() if found.boot == boot and key not in gone}
+        orphans |= {key: found for key, found in self.moved.items() if found.boot == boot}
+        self.closed.extend(orphans)
+        fresh = {key: found for key, found in self.opened.items() if found.boot == boot}
+        for key in fresh:
+            del self.opened[key]
+        for key in orphans:
+            self.moved.pop(key, None)
+        recovered = []
+        for (request_id, attempt), found in (orphans | fresh).items():
+            settlement = _lost(found)
+            self.settled.append(_row(settlement, found.intent.at_ns, "recovered", found.worker, boot))
+            slot, ended = found.intent.key_slot, settlement.ended_ns
+            recovered.append(Recovered(request_id, attempt, slot, found.tokens, found.cost, ended))
+        return recovered
+
+
+def _lost(found: Open) -> Settlement:
+    intent = found.intent
+    ended = max(intent.at_ns, found.progress_ns or 0)
+    return Settlement(
+        request_id=intent.request_id,
+        attempt=intent.attempt,
+        started_ns=intent.at_ns,
+        ended_ns=ended,
+        key_id=intent.key_id,
+        key_slot=intent.key_slot,
+        organisation=intent.organisation,
+        project=intent.project,
+        model=intent.model,
+        endpoint=intent.endpoint,
+        stream=found.progress_ns is not None,
+        engine=intent.engine,
+        engine_kind="",
+        status=0,
+        code=None,
+        outcome="lost",
+        source="recovered",
+        tokens=found.tokens,
+        price_version=intent.price_version,
+        currency=intent.currency,
+        cost=found.cost,
+        attempts=intent.attempt,
+        finish_reason=None,
+        verdict="allow",
+        findings=(),
+        bytes_in=0,
+        bytes_out=0,
+        first_us=0,
+        total_us=(ended - intent.at_ns) // 1000,
+        address="",
+    )
+
+
+def _row(s: Settlement, intent_ns: int | None, state: str, worker: int, boot: str) -> tuple[Any, ...]:
+    tokens, cost = s.tokens, s.cost
+    return (
+        s.request_id,
+        s.attempt,
+        intent_ns,
+        s.started_ns,
+        s.ended_ns,
+        state,
+        s.key_id,
+        s.key_slot,
+        s.organisation,
+        s.project,
+        s.model,
+        s.endpoint,
+        s.stream,
+        s.engine,
+        s.engine_kind,
+        s.status,
+        s.code,
+        s.outcome,
+        s.source,
+        tokens.input,
+        tokens.cached,
+        tokens.output,
+        tokens.reasoning,
+        s.price_version,
+        s.currency,
+        cost.input,
+        cost.cached,
+        cost.output,
+        cost.reasoning,
+        s.attempts,
+        s.finish_reason,
+        s.verdict,
+        msgspec.json.encode(s.findings).decode() if s.findings else "[]",
+        s.bytes_in,
+        s.bytes_out,
+        s.first_us,
+        s.total_us,
+        s.address,
+        s.user,
+        worker,
+        boot,
+    )
+
+
+def _open_row(key: Key, found: Open) -> tuple[Any, ...]:
+    i = found.intent
+    return (
+        *key,
+        i.at_ns,
+        i.key_id,
+        i.key_slot,
+        i.organisation,
+        i.project,
+        i.model,
+        i.endpoint,
+        i.engine,
+        i.price_version,
+        i.currency,
+        i.input_estimate,
+        found.progress_ns,
+        *_amounts(found),
+        found.worker,
+        found.boot,
+    )
+
+
+def _amounts(found: Open) -> tuple[int, ...]:
+    t, c = found.tokens, found.cost
+    return t.input, t.cached, t.output, t.reasoning, c.input, c.cached, c.output, c.reasoning
+
+
+class Statements:
+    """The statements of shipping in the dialect of a database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.mark = "?" if engine.dialect.paramstyle == "qmark" else "%s"
+        self._settle = self._insert(exchanges) + " ON CONFLICT DO NOTHING"
+        self._open = self._insert(open_intents) + " ON CONFLICT DO NOTHING"
+        self._refuse = (
+            self._insert(refusals) + " ON CONFLICT (organisation, project, at_s, reason, prefix)"
+            " DO UPDATE SET count = refusals.count + excluded.count"
+        )
+        where = f" WHERE request_id = {self.mark} AND attempt = {self.mark}"
+        self._close = f"DELETE FROM {open_intents.name}{where}"
+        fields = ", ".join(f"{name} = {self.mark}" for name in ("progress_ns", *_AMOUNTS))
+        self._move = f"UPDATE {open_intents.name} SET {fields}{where}"
+
+    def _insert(self, table: Table) -> str:
+        names = table.columns.keys()
+        marks = ", ".join(self.mark for _ in names)
+        return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"
+
+    def write(self, connection: Connection, batch: Batch) -> int:
+        """Write a batch; how many of its settlements were in the ledger already."""
+        run = connection.exec_driver_sql
+        duplicates = 0
+        if batch.settled:
+            duplicates = len(batch.settled) - run(self._settle, batch.settled).rowcount
+        if batch.closed:
+            run(self._close, batch.closed)
+        if batch.opened:
+            run(self._open, [_open_row(*item) for item in batch.opened.items()])
+        if batch.moved:
+            run(self._move, [(found.progress_ns, *_amounts(found), *key) for key, found in batch.moved.items()])
+        if batch.refused:
+            run(self._refuse, [(DEFAULT, DEFAULT, *place, count) for place, count in batch.refused.items()])
+        return duplicates
