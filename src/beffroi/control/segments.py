@@ -59,18 +59,18 @@ class Found(NamedTuple):
 def find(directory: Path) -> dict[str, list[Found]]:
     """The segments of each boot, in the order they were written; files of other names are left alone."""
     boots: dict[str, list[Found]] = {}
-    if not directory.is_dir():
+    try:
+        folders = sorted(os.listdir(directory))
+    except FileNotFoundError:
         return boots
-    for folder in sorted(directory.iterdir()):
-        if not folder.is_dir():
+    for folder in folders:
+        worker = format_.parse_folder(folder)
+        if worker is None:
             continue
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries)
-        for name in names:
-            path = folder / name
-            parsed = format_.parse(path)
+        for name in sorted(os.listdir(directory / folder)):
+            parsed = format_.parse(name)
             if parsed is not None:
-                boots.setdefault(parsed[1], []).append(Found(path, *parsed))
+                boots.setdefault(parsed[0], []).append(Found(directory / folder / name, worker, *parsed))
     return boots
 
 

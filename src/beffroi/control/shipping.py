@@ -26,7 +26,9 @@ from beffroi.core.clock import Clock, SystemClock
 from beffroi.store.engine import reading
 
 log = structlog.stdlib.get_logger("control.shipping")
-_BUSY, _IDLE, _FAILED = 0.1, 0.25, 1.0  # seconds between looks
+# Seconds between looks. A transaction costs about a millisecond of CPU however little is in it, so looking more often
+# would only spend more; whoever needs the ledger to be current now asks for it (`caught_up`).
+_BUSY, _IDLE, _FAILED = 0.2, 0.5, 1.0
 _ROLL_CALL = 1.0  # seconds between looks for dead writers
 _PATIENCE = 5.0  # seconds after which a record that does not read on is reported, its writer living or not
 

@@ -10,7 +10,6 @@ A header of zeros marks a segment that was made ahead and not begun. Sequences r
 
 import re
 import struct
-from pathlib import PurePath
 from typing import NamedTuple
 
 import google_crc32c
@@ -74,9 +73,13 @@ def name(boot: str, number: int) -> str:
     return f"{boot}-{number:08d}.seg"
 
 
-def parse(path: PurePath) -> tuple[int, str, int] | None:
-    """Worker, boot and number of a segment's path; None: not a segment."""
-    place, part = _FOLDER.fullmatch(path.parent.name), _NAME.fullmatch(path.name)
-    if place is None or part is None:
-        return None
-    return int(place[1]), part[1], int(part[2])
+def parse_folder(text: str) -> int | None:
+    """The worker slot of a folder's name; None: not such a folder."""
+    found = _FOLDER.fullmatch(text)
+    return None if found is None else int(found[1])
+
+
+def parse(text: str) -> tuple[str, int] | None:
+    """Boot and number of a file's name; None: not a segment."""
+    found = _NAME.fullmatch(text)
+    return None if found is None else (found[1], int(found[2]))

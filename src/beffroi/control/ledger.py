@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions to the ledger: who used how much of what, and what it costs. Sums are exact integers.
+
+In: an engine, a span of time, what to group by. Out: plain rows for pages, the API and the command line.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sqlalchemy import ColumnElement, Engine, case, func, select
+
+from beffroi.control.verify import verify
+from beffroi.core.errors import BadRequest
+from beffroi.store.engine import reading
+from beffroi.store.tables import DEFAULT, exchanges
+
+__all__ = ["CLASSES", "GROUPS", "usage", "verify"]
+
+CLASSES = ("input", "cached", "output", "reasoning")
+_t = exchanges.c
+_COLUMNS = {
+    "key": _t.key_id,
+    "model": _t.model,
+    "project": _t.project,
+    "engine": _t.engine,
+    "endpoint": _t.endpoint,
+    "outcome": _t.outcome,
+    "user": _t.end_user,
+}
+GROUPS = (*_COLUMNS, "day", "class")
+# Days begin at local midnight, which SQL cannot tell alike in every dialect. All zones are whole quarters of an hour
+# from UTC: SQL sums quarters, and Python puts each into its day.
+_QUARTER_NS = 900 * 1_000_000_000
+# A request id begins with its time of arrival, so a span of time is a span of the primary key. An exchange ends at most
+# so long after it arrived, or before it when the clock was set back meanwhile.
+_LONGEST_S = 8 * 86_400
+_SET_BACK_S = 86_400
+
+Row = dict[str, str | int | None]
+
+
+def usage(
+    engine: Engine,
+    *,
+    since: int | None = None,
+    until: int | None = None,
+    by: Sequence[str] = ("key", "model"),
+    zone: str = "Europe/Paris",
+    organisation: str = DEFAULT,
+    project: str | None = None,
+    key: str | None = None,
+    model: str | None = None,
+) -> list[Row]:
+    """Sums over the exchanges of one organisation that ended in a span of time, one row per group and currency.
+
+    Args:
+        since, until: Unix seconds, the first included and the second not.
+        by: any of `GROUPS`. `day` is the local day in `zone` on which an exchange ended, as YYYY-MM-DD; `class` gives
+            each token class a row of its own, with zero in the columns of the others.
+
+    Each row has its groups, `currency`, `requests` (each counted once, with its first attempt), `refused` (of them, those
+    that no engine was asked for), `<class>_tokens` and `<class>_nano` per class, and `cost_nano`, their sum.
+
+    Raises:
+        BadRequest: an unknown group or zone.
+    """
+    for name in by:
+        if name not in GROUPS:
+            raise BadRequest(f"usage cannot be grouped by {name!r}; choose from {', '.join(GROUPS)}", param="by")
+    days = _Days(zone) if "day" in by else None
+    groups: dict[str, ColumnElement[Any]] = {name: _COLUMNS[name] for name in by if name in _COLUMNS}
+    if days is not None:
+        groups["quarter"] = _t.ended_ns // _QUARTER_NS
+    groups["currency"] = _t.currency
+    sums = [
+        func.sum(case((_t.attempt <= 1, 1), else_=0)).label("requests"),
+        func.sum(case((_t.state == "refused", 1), else_=0)).label("refused"),
+        *(func.sum(_t[f"{kind}_tokens"]).label(f"{kind}_tokens") for kind in CLASSES),
+        *(func.sum(_t[f"{kind}_nano"]).label(f"{kind}_nano") for kind in CLASSES),
+    ]
+    wanted = {"project": project, "key": key, "model": model}
+    query = (
+        select(*(column.label(name) for name, column in groups.items()), *sums)
+        .where(_t.organisation == organisation, *_span(since, until))
+        .where(*(_COLUMNS[name] == value for name, value in wanted.items() if value is not None))
+        .group_by(*groups.values())
+    )
+    folded: dict[tuple[str | None, ...], list[int]] = {}
+    plain = [name for name in by if name != "class"]
+    with reading(engine) as connection:
+        for row in connection.execute(query).mappings():
+            names = (
+                str(days(row["quarter"])) if name == "day" and days else row[name] for name in (*plain, "currency")
+            )
+            totals = folded.setdefault(tuple(names), [0] * len(sums))
+            for place, column in enumerate(sums):
+                totals[place] += int(row[column.name])
+    rows = [_row(plain, group, totals) for group, totals in folded.items()]
+    if "class" in by:
+        rows = [part for row in rows for part in _by_class(row)]
+    return sorted(rows, key=lambda row: [str(row[name] or "") for name in (*by, "currency")])
+
+
+def _span(since: int | None, until: int | None) -> list[ColumnElement[bool]]:
+    conditions = []
+    if since is not None:
+        conditions += [_t.ended_ns >= since * 1_000_000_000, _t.request_id >= _id_at(since - _LONGEST_S)]
+    if until is not None:
+        conditions += [_t.ended_ns < until * 1_000_000_000, _t.request_id < _id_at(until + _SET_BACK_S)]
+    return conditions
+
+
+def _id_at(seconds: int) -> str:
+    return f"req_{max(0, seconds) * 1000:012x}"
+
+
+class _Days:
+    """The local day of a quarter of an hour; each quarter is worked out once."""
+
+    def __init__(self, zone: str) -> None:
+        try:
+            self._zone = ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise BadRequest(f"{zone!r} is not a time zone; write one such as Europe/Paris", param="zone") from None
+        self._known: dict[int, str] = {}
+
+    def __call__(self, quarter: int) -> str:
+        day = self._known.get(quarter)
+        if day is None:
+            day = self._known[quarter] = datetime.fromtimestamp(quarter * 900, self._zone).date().isoformat()
+        return day
+
+
+def _row(names: list[str], group: tuple[str | None, ...], totals: list[int]) -> Row:
+    row: Row = dict(zip((*names, "currency"), group, strict=True))
+    columns = ("requests", "refused", *(f"{kind}_tokens" for kind in CLASSES), *(f"{kind}_nano" for kind in CLASSES))
+    row.update(zip(columns, totals, strict=True))
+    row["cost_nano"] = sum(totals[-len(CLASSES) :])
+    return row
+
+
+def _by_class(row: Row) -> list[Row]:
+    parts = []
+    for kind in CLASSES:
+        part = {**row, "class": kind, "cost_nano": row[f"{kind}_nano"]}
+        for other in CLASSES:
+            if other != kind:
+                part[f"{other}_tokens"] = part[f"{other}_nano"] = 0
+        parts.append(part)
+    return parts
