@@ -48,7 +48,7 @@ def _serve(told: dict[str, Any]) -> Any:  # noqa: ANN401 - the wheel ships no ty
     p.hostnames, p.port = [told["host"]], told["port"]
     p.n_parallel = SLOTS
     p.n_ctx = CONTEXT * SLOTS  # shared out between the slots
-    p.kv_unified = False  # a shared cache lets the texts of one embeddings call change each other's vectors
+    p.kv_unified = True  # otherwise the texts of one embeddings call, where their lengths differ, change each other's vectors
     p.cpuparams.n_threads = p.cpuparams_batch.n_threads = 1  # two threads on two busy cores are ten times slower
     p.cpuparams.poll = p.cpuparams_batch.poll = 0  # no busy waiting between tokens
     p.n_threads_http = SLOTS + 4
