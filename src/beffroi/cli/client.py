@@ -16,7 +16,6 @@ import click
 
 PATIENCE = 5.0  # seconds a command waits for a control process that is not there
 ANSWER = 30.0  # seconds an answer may take
-REFUSED, ABSENT, UNKNOWN = 1, 69, 70
 EXIT_STATUSES = {
     0: "Done.",
     1: "Refused or failed; the message says why. `journal verify`: something does not hold.",
@@ -29,9 +28,19 @@ EXIT_STATUSES = {
 class Failure(click.ClickException):
     """A command that did not do what it was asked; click prints the sentence and exits with the status."""
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.exit_code = status
+    exit_code = 1
+
+
+class Absent(Failure):
+    """Nobody is there to do it."""
+
+    exit_code = 69
+
+
+class Unknown(Failure):
+    """Whoever was doing it is gone; nobody knows whether it was done."""
+
+    exit_code = 70
 
 
 class _Connection(http.client.HTTPConnection):
@@ -75,17 +84,15 @@ def call(
             response = connection.getresponse()
             return _read(response.status, response.read())
         except TimeoutError:
-            raise Failure(f"the control process of {data} has not answered for {ANSWER:.0f} s", UNKNOWN) from None
+            raise Unknown(f"the control process of {data} has not answered for {ANSWER:.0f} s") from None
         except (OSError, http.client.HTTPException):
             if sent and not repeatable:
-                raise Failure(
-                    "the control process ended while it worked on this; look whether it was done (`beffroi keys list`)",
-                    UNKNOWN,
+                raise Unknown(
+                    "the control process ended while it worked on this; look whether it was done (`beffroi keys list`)"
                 ) from None
             if time.monotonic() >= deadline:
-                raise Failure(
-                    f"no control process answers for {data}; start one with `beffroi serve`, or choose with --data",
-                    ABSENT,
+                raise Absent(
+                    f"no control process answers for {data}; start one with `beffroi serve`, or choose with --data"
                 ) from None
             time.sleep(0.05)
         finally:
@@ -96,7 +103,7 @@ def _read(status: int, body: bytes) -> Any:
     try:
         content = json.loads(body)
     except ValueError:
-        raise Failure(f"the control process answered {status} with something that is not JSON", REFUSED) from None
+        raise Failure(f"the control process answered {status} with something that is not JSON") from None
     if status < 400 or (status == 503 and "detail" not in content):
         return content
-    raise Failure(content.get("detail", f"the control process answered {status}"), REFUSED)
+    raise Failure(content.get("detail", f"the control process answered {status}"))

@@ -22,7 +22,7 @@ _UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _COUNTS = ("requests", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType[int]):
     """A point in time: `7d` ago, a day, or a day and time (UTC unless it says otherwise)."""
 
     name = "moment"

@@ -212,7 +212,7 @@ def _yaml(text: str, file: str, problems: list[Problem]) -> tuple[object, dict[P
         if isinstance(node, yaml.SequenceNode):
             return [plain(item, (*place, index)) for index, item in enumerate(node.value)]
         try:
-            return loader.construct_object(node)  # type: ignore[no-untyped-call]
+            return loader.construct_object(node)
         except ValueError as error:  # such as a date that no calendar has
             problems.append(Problem(lines[place], dotted(place), str(error)))
             return None
@@ -230,7 +230,7 @@ def _yaml(text: str, file: str, problems: list[Problem]) -> tuple[object, dict[P
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Invalid(file, [Problem(0, "", f"is not YAML: {str(error).splitlines()[0]}")]) from None
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 _TABLE = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")

@@ -170,11 +170,10 @@ def reference() -> list[Setting]:
 def _walk(struct: type[msgspec.Struct], prefix: str) -> Iterator[Setting]:
     for field in msgspec.structs.fields(struct):
         name, inner = prefix + field.encode_name, strip(field.type)
-        item = strip(get_args(inner)[0]) if get_origin(inner) is tuple else None
-        if _is_struct(inner):
-            yield from _walk(inner, f"{name}.")
-        elif _is_struct(item):
+        if get_origin(inner) is tuple and _is_struct(item := strip(get_args(inner)[0])):
             yield from _walk(item, f"{name}[].")
+        elif _is_struct(inner):
+            yield from _walk(inner, f"{name}.")
         else:
             yield Setting(name, type_name(field.type), _default(field), _sentence(field.type))
 

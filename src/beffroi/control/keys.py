@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from beffroi.control import events
+from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus, elapsed_ms
 from beffroi.control.snapshots import KeyFiles, add_pepper
 from beffroi.core.errors import BadRequest, KeyNotFound, NotAcknowledged
@@ -25,6 +26,7 @@ from beffroi.core.ids import new_id
 from beffroi.core.key import key_hash, new_key
 from beffroi.core.money import parse_nano
 from beffroi.core.snapshot import Config, KeyDelta, KeyRecord, Limits
+from beffroi.gateway.quota.terms import Spent
 from beffroi.store.engine import reading
 from beffroi.store.tables import DEFAULT, keys
 
@@ -196,6 +198,7 @@ class Keys:
         bus: Bus,
         data: Path,
         config: Callable[[], Config],
+        budgets: Budgets,
     ) -> None:
         self._engine = engine
         self._thread = thread
@@ -203,6 +206,7 @@ class Keys:
         self._bus = bus
         self._data = data
         self._config = config
+        self._budgets = budgets
         self._lock = asyncio.Lock()
 
     async def _act(self, act: Callable[[], tuple[T, KeyDelta | None]]) -> tuple[T, int]:
@@ -225,6 +229,7 @@ class Keys:
             newest = max(self._files.peppers)
             with self._engine.begin() as connection:
                 record, text = make(connection, ask, models, (newest, self._files.peppers[newest]), actor=actor)
+                self._budgets.begin(record.slot)
             delta = self._files.append(upsert=(record,))
             return Created(record.id, record.public, record.name, text, record.expires_at, []), delta
 
@@ -301,14 +306,20 @@ class Keys:
         return newest, await self._bus.hold_keys(revision, ACKNOWLEDGE)
 
     async def list(self) -> list[dict[str, Any]]:
-        """Every key, newest last, without its hash."""
+        """Every key, newest last, without its hash; `spent` and `reserved` (nano-units) for those with a budget."""
 
         def read() -> list[dict[str, Any]]:
             with reading(self._engine) as connection:
-                rows = connection.execute(select(keys).order_by(keys.c.slot)).mappings()
-                return [{name: row[name] for name in row if name not in ("hash", "pepper_id", "slot")} for row in rows]
+                rows = connection.execute(select(keys).order_by(keys.c.slot)).all()
+            spent = self._budgets.spent(key_record(row) for row in rows)
+            return [_shown(row, spent.get(row.id)) for row in rows]
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, read)
+
+
+def _shown(row: Row[Any], spent: Spent | None) -> dict[str, Any]:
+    shown = {name: value for name, value in row._mapping.items() if name not in ("hash", "pepper_id", "slot")}
+    return shown | ({} if spent is None else {"spent": spent.spent, "reserved": spent.reserved})
 
 
 def _find(connection: Connection, reference: str) -> KeyRecord:

@@ -28,6 +28,7 @@ from sqlalchemy import Engine
 from beffroi.config.load import Invalid
 from beffroi.control import keys as key_service
 from beffroi.control.app import port_app, socket_app
+from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
 from beffroi.control.configuration import TAKEN, Configuration, Watch
 from beffroi.control.house import House
@@ -41,6 +42,7 @@ from beffroi.telemetry import logs
 
 log = structlog.stdlib.get_logger("control")
 READERS = 4  # threads that wait for the database on behalf of pages
+FLUSH = 5.0  # seconds between two writes of the counters to the disk
 FIRST = "first"  # name of the key made when there is none
 
 
@@ -164,9 +166,13 @@ class _Control:
         self._data = data
         self._acts = ThreadPoolExecutor(1, "acts")
         self._reads = ThreadPoolExecutor(READERS, "reads")
-        self._shipper = Shipper(prepared.engine, data / "journal")
+        zone = prepared.config.settings.time_zone
+        self._budgets = Budgets(data, workers=arguments.workers, zone=zone)
+        self._shipper = Shipper(prepared.engine, data / "journal", charge=self._budgets.charge)
         self._bus = Bus(arguments.workers, prepared.config.revision, prepared.files.revision, self._joined)
-        keys = Keys(prepared.engine, self._acts, prepared.files, self._bus, data, lambda: self._house.config)
+        keys = Keys(
+            prepared.engine, self._acts, prepared.files, self._bus, data, lambda: self._house.config, self._budgets
+        )
         self._house = House(
             data=data,
             engine=prepared.engine,
@@ -195,7 +201,8 @@ class _Control:
         servers = self._servers()
         tasks = [asyncio.create_task(server.serve([sock]), name=sock.family.name) for server, sock in servers]
         tasks.append(asyncio.create_task(watch.run(self._prepared.config.revision), name="watch"))
-        self._shipper.start(fresh=self._arguments.fresh)
+        tasks.append(asyncio.create_task(self._keep_house(), name="housekeeping"))
+        self._shipper.start()
         self._say_ready()
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -238,6 +245,18 @@ class _Control:
             proxy_headers=False,
         )
 
+    async def _keep_house(self) -> None:
+        """Budgets follow the ledger once it has all that earlier workers left; then their file is kept on the disk."""
+        if self._arguments.fresh:
+            with contextlib.suppress(TimeoutError):
+                await self._shipper.caught_up()
+            keys = tuple(self._prepared.files.keys.values())
+            await self._house.blocking(partial(self._budgets.restore, self._prepared.engine, keys))
+        while True:
+            await asyncio.sleep(FLUSH)
+            await self._house.blocking(self._budgets.settle)
+            await self._house.blocking(self._budgets.flush)
+
     async def _blocking(self, call: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._acts, call)
 
@@ -259,12 +278,14 @@ class _Control:
     async def _end(self, servers: list[tuple[_Server, socket.socket]], tasks: list[asyncio.Task[None]]) -> None:
         for server, _ in servers:
             server.should_exit = True
-        tasks[-1].cancel()
+        for task in tasks[len(servers) :]:
+            task.cancel()
         await asyncio.wait(tasks, timeout=6)
         await self._bus.close()
         await asyncio.get_running_loop().run_in_executor(None, partial(self._shipper.stop))
         self._acts.shutdown()
         self._reads.shutdown(cancel_futures=True)
+        self._budgets.close()
         self._prepared.files.close()
         self._prepared.engine.dispose()
         (self._data / "control.sock").unlink(missing_ok=True)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`beffroi journal`: whether the record of what was served is whole.
+
+In: the journal and the ledger, through the control process or, when there is none, straight from the disk.
+Out: what was checked and what does not hold.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from beffroi.cli import show
+from beffroi.cli.client import Absent, call
+from beffroi.cli.data import data_directory, data_option, json_option
+
+
+@click.group()
+def journal() -> None:
+    """Check the record of what was served."""
+
+
+@journal.command()
+@data_option
+@json_option
+def verify(data: Path | None, as_json: bool) -> None:
+    """Check checksums and sequence of what is not in the ledger yet, and one settlement for each intent in it.
+
+    Works without a running Beffroi too: then it reads the files themselves.
+    """
+    directory = data_directory(data)
+    try:
+        found = call(directory, "GET", "/api/v1/journal/verify", patience=0.0)
+    except Absent:
+        found = _offline(directory)
+    if as_json:
+        show.as_json(found)
+    else:
+        _print(found)
+    sys.exit(0 if found["ok"] else 1)
+
+
+def _offline(directory: Path) -> Any:
+    # Imported here: every other command is spared the half second that the database's library takes to load.
+    import msgspec
+
+    from beffroi.control import ledger
+    from beffroi.store.engine import open_engine
+
+    database = directory / "beffroi.db"
+    if not database.is_file():
+        raise Absent(f"there is no ledger in {directory}; name the data directory with --data")
+    engine = open_engine(database, read_only=True)
+    try:
+        return msgspec.to_builtins(ledger.verify(engine, directory / "journal"))
+    finally:
+        engine.dispose()
+
+
+def _print(found: dict[str, Any]) -> None:
+    counts = [
+        (name.replace("_", " "), value) for name, value in found.items() if isinstance(value, int) and name != "ok"
+    ]
+    show.table(("CHECKED", "COUNT"), counts, right=(1,))
+    for note in found["notes"]:
+        click.echo(f"note: {note}")
+    for finding in found["findings"]:
+        click.echo(f"- {finding}")
+    click.echo("The record is whole." if found["ok"] else f"{len(found['findings'])} things do not hold.")
