@@ -51,7 +51,8 @@ def public_id(text: str) -> str | None:
         return None
     if _checksum(text[:-CHECKSUM]) != text[-CHECKSUM:]:
         return None
-    return text[len(PREFIX) : len(PREFIX) + PUBLIC]
+    public = text[len(PREFIX) : len(PREFIX) + PUBLIC]
+    return public if public.isalnum() else None  # it will be logged: nothing else may pass, checksum or not
 
 
 def key_hash(text: str, pepper: bytes) -> bytes:

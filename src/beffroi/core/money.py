@@ -4,10 +4,12 @@
 In: token counts and prices. Out: amounts, rounded half up once per request and token class (decision D22).
 """
 
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation, Overflow
 
 NANO = 1_000_000_000
 MILLION = 1_000_000
+MOST = 1_000_000_000_000  # whole units; more is a slip of the pen, and sums must stay in 64 bits for long
+_EXACT = Context(prec=40, traps=[Inexact, InvalidOperation, Overflow])
 
 
 def amount(tokens: int, nano_per_million: int) -> int:
@@ -24,7 +26,7 @@ def parse_nano(text: str | int | float | Decimal) -> int:
     """Nano-units of an amount written by a person (`"0.9"`, `4`, `21.00`).
 
     Raises:
-        ValueError: not a number, negative, or finer than a nano-unit.
+        ValueError: not a number, negative, finer than a nano-unit, or more than a million million units.
     """
     try:
         value = Decimal(str(text))
@@ -32,7 +34,12 @@ def parse_nano(text: str | int | float | Decimal) -> int:
         raise ValueError(f"{text!r} is not an amount of money; write a number such as 0.9") from None
     if not value.is_finite() or value < 0:
         raise ValueError(f"{text!r} is not an amount of money; write a number such as 0.9")
-    nano = value * NANO
+    if value > MOST:
+        raise ValueError(f"{text!r} is more than {MOST} whole units")
+    try:
+        nano = _EXACT.multiply(value, NANO)
+    except ArithmeticError:
+        nano = Decimal("NaN")  # more digits than any amount of whole nano-units has
     if nano != nano.to_integral_value():
         raise ValueError(f"{text!r} is finer than a nano-unit (nine decimals)")
     return int(nano)

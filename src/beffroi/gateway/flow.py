@@ -31,7 +31,7 @@ async def handle(x: Exchange, house: House) -> None:
             route(x, house)                                       # 4  an engine
             await records.intend(x, house)                        # 7a before a byte leaves for it
             try:
-                await relay(x, house, house.date + pages.limit_lines(x))  # 5  the answer, up to its last bytes
+                await relay(x, house, pages.stream_lines)             # 5  the answer, up to its last bytes
                 break
             except EngineError as failure:
                 another_try(x, house, failure)                    #    raises when this was the last
@@ -43,8 +43,9 @@ async def handle(x: Exchange, house: House) -> None:
         x.outcome = "client_gone"
     finally:
         if x.relay is not None:
-            counted = x.relay.counted if x.begun else 0
+            counted = x.relay.counted if x.begun and x.source != "engine" else 0
             x.relay.stop()
+            x.relay = None
         release(x, house)
         settle(x, house.estimator, counted)                       # 6  tokens, price, the rest of the reservation back
         give_back(x, house)

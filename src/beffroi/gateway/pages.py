@@ -35,10 +35,14 @@ PAGES = ("/models",)
 OPEN = ("/livez", "/readyz")
 """The paths that answer without a key; all others do not."""
 _ENDPOINTS = {prefix + path: endpoint for path, endpoint in METERED.items() for prefix in ("", "/v1")}
+_TARGETS = {path.encode(): path for path in _ENDPOINTS}
 
 
 def target_path(target: bytes) -> str:
     """The path of a request target: query left out, absolute form understood (RFC 9112 §3.2.2)."""
+    path = _TARGETS.get(target)
+    if path is not None:
+        return path
     path = target.partition(b"?")[0].decode("latin-1")
     if path[:7].lower() == "http://" or path[:8].lower() == "https://":
         path = "/" + path.split("//", 1)[1].partition("/")[2]
@@ -117,6 +121,11 @@ def limit_lines(x: Exchange) -> bytes:
         max(0, ticket.requests_remaining - 1),
         x.wall_ns // 1_000_000_000 + math.ceil(ticket.requests_reset),
     )
+
+
+def stream_lines(x: Exchange, house: House) -> bytes:
+    """The headers of ours in the head of a stream."""
+    return house.date + limit_lines(x)
 
 
 _OUTCOMES: tuple[tuple[type[BeffroiError], str], ...] = (

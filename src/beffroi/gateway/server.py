@@ -35,10 +35,20 @@ if TYPE_CHECKING:
 FRAMING_SLACK = 32 << 10  # chunk sizes, extensions and trailers may weigh this much more than eight times the body
 PROBE_SECONDS = 0.02
 LINGER_BYTES = 256 << 10
-SLOW_FEED = 64  # bytes fed at a time once many requests stand in one read
+FIRST_LINE = 256  # a version further back than this may be that of a second request in the same read
+SLOW_FEED = 64  # bytes fed at a time where several requests stand in one read
 COPY_LIMIT = 64 << 10
 
 FRESH, HEAD, BODYING, BUSY, IDLE, LINGERING = range(6)
+HOST, AUTHORIZATION, CONTENT_TYPE, CONTENT_LENGTH, TRANSFER_ENCODING, CONTENT_ENCODING, FORWARDED_FOR, EXPECT = range(8)
+# The headers that are read, in the spellings of common clients; any other spelling is lowered first.
+_HEADERS = {
+    spelling: kind
+    for kind, name in enumerate(
+        (b"host", b"authorization", b"content-type", b"content-length", b"transfer-encoding", b"content-encoding", b"x-forwarded-for", b"expect")
+    )
+    for spelling in (name, name.title())
+}
 
 
 class ClientConnection(asyncio.Protocol):
@@ -50,7 +60,8 @@ class ClientConnection(asyncio.Protocol):
     violation: BeffroiError | None = None
     phase = FRESH
     since = 0.0
-    fed = body_bytes = head_bytes = header_count = noted = 0
+    fed = body_bytes = header_count = noted = 0
+    piece = b""
     target = b""
     hosts = lengths = encodings = 0
     broken: BeffroiError | None = None
@@ -98,7 +109,7 @@ class ClientConnection(asyncio.Protocol):
             if len(self.held) > COPY_LIMIT:
                 self.transport.pause_reading()
             return
-        if len(data) > SLOW_FEED and data.count(b" HTTP/1.") > 2:
+        if data.rfind(b" HTTP/1.") > FIRST_LINE:
             self._feed_slowly(data)
         else:
             self._feed(data)
@@ -139,50 +150,45 @@ class ClientConnection(asyncio.Protocol):
         wall = clock.wall_ns()
         self.reading = Exchange(self, house.ids.next(wall), wall, clock.mono_ns())
         self.target = self.forwarded_for = b""
-        self.header_count = self.hosts = self.lengths = self.encodings = self.head_bytes = self.body_bytes = self.noted = 0
+        self.header_count = self.hosts = self.lengths = self.encodings = self.body_bytes = self.noted = 0
         self.phase, self.since = HEAD, house.tick
 
     def on_url(self, url: bytes) -> None:
         self.target += url
-        self.head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self.header_count += 1
+        kind = _HEADERS.get(name)
+        if kind is None:
+            kind = _HEADERS.get(name.lower())
+            if kind is None:
+                return
         x = self.reading
         if x is None or x.path:  # trailers say nothing here
             return
-        size = len(name)
-        self.header_count += 1
-        self.head_bytes += size + len(value) + 4
-        if size == 4:
-            if name.lower() == b"host":
-                self.hosts += 1
-        elif size == 13:
-            if name.lower() == b"authorization":
-                if x.authorization is not None:
-                    self.violation = BadRequest("Send one Authorization header, not two.")
-                x.authorization = value
-        elif size == 12:
-            if name.lower() == b"content-type":
-                x.content_type = value
-        elif size == 14:
-            if name.lower() == b"content-length":
-                self.lengths += 1
-                if not value.isdigit() or len(value) > 18:
-                    self.violation = ProtocolError("The header Content-Length must be a number of bytes.")
-                else:
-                    x.content_length = int(value)
-        elif size == 17:
-            if name.lower() == b"transfer-encoding":
-                self.encodings += 1
-                if value.strip(b" \t").lower() != b"chunked":
-                    self.violation = ProtocolError("The header Transfer-Encoding may only be 'chunked'.")
-        elif size == 16:
-            if name.lower() == b"content-encoding":
-                x.content_encoding = value
-        elif size == 15:
-            if name.lower() == b"x-forwarded-for":
-                self.forwarded_for += b"," + value
-        elif size == 6 and name.lower() == b"expect":
+        if kind == HOST:
+            self.hosts += 1
+        elif kind == AUTHORIZATION:
+            if x.authorization is not None:
+                self.violation = BadRequest("Send one Authorization header, not two.")
+            x.authorization = value
+        elif kind == CONTENT_TYPE:
+            x.content_type = value
+        elif kind == CONTENT_LENGTH:
+            self.lengths += 1
+            if not value.isdigit() or len(value) > 18:
+                self.violation = ProtocolError("The header Content-Length must be a number of bytes.")
+            else:
+                x.content_length = int(value)
+        elif kind == TRANSFER_ENCODING:
+            self.encodings += 1
+            if value.strip(b" \t").lower() != b"chunked":
+                self.violation = ProtocolError("The header Transfer-Encoding may only be 'chunked'.")
+        elif kind == CONTENT_ENCODING:
+            x.content_encoding = value
+        elif kind == FORWARDED_FOR:
+            self.forwarded_for += b"," + value
+        else:
             x.expect = value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
@@ -210,13 +216,17 @@ class ClientConnection(asyncio.Protocol):
             self.violation = ProtocolError("Send either one Content-Length or one Transfer-Encoding: chunked.")
         elif len(self.target) > settings.max_target:
             self.violation = TargetTooLong(f"The request target may have at most {settings.max_target:,} bytes.")
-        elif self.header_count > settings.max_headers or self.head_bytes > settings.max_head:
+        elif self.header_count > settings.max_headers or self.fed > settings.max_head and self._head_size() > settings.max_head:
             self.violation = HeadTooLarge(f"A request may have {settings.max_headers} headers and {settings.max_head:,} bytes of head.")
         elif x.content_length is not None and x.content_length > settings.max_body and not is_metered(x):
             self.violation = BodyTooLarge(f"The body may have at most {settings.max_body:,} bytes.")
         else:
             self.queue.append(x)
             self.phase, self.since = BODYING, self.house.tick
+
+    def _head_size(self) -> int:
+        """Bytes of the head that ends in the piece being fed."""
+        return self.fed - len(self.piece) + max(0, self.piece.find(b"\r\n\r\n")) + 4
 
     def on_body(self, body: bytes) -> None:
         x = self.reading
@@ -242,6 +252,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         self.fed += len(data)
+        self.piece = data
         try:
             self.parser.feed_data(data)
         except HttpParserUpgrade:
@@ -255,14 +266,12 @@ class ClientConnection(asyncio.Protocol):
             if not x.path:
                 if len(self.target) > settings.max_target:
                     self.violation = TargetTooLong(f"The request target may have at most {settings.max_target:,} bytes.")
-                elif self.fed > settings.max_head + FRAMING_SLACK or self.head_bytes > settings.max_head:
+                elif self.fed > settings.max_head:
                     self.violation = HeadTooLarge(f"The head of a request may have at most {settings.max_head:,} bytes.")
                 elif self.header_count > settings.max_headers:
                     self.violation = HeadTooLarge(f"A request may have at most {settings.max_headers} headers.")
             elif self.fed > settings.max_head + FRAMING_SLACK + 8 * self.body_bytes:
                 self.violation = ProtocolError("The framing of the body weighs more than the body.")
-        elif x is None and not self.queue and self.exchange is None and self.fed > FRAMING_SLACK:
-            self.violation = ProtocolError("These bytes are not a request.")
         if self.violation is not None:
             self._violated()
         current = self.exchange

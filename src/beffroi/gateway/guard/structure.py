@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 FEATURES = ("hidden_text", "bidi_override", "template_token", "control_character")
 # Tokens of common chat templates: in a user's text they imitate another speaker.
 TEMPLATE_TOKENS = ("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|eot_id|>", "[INST]", "[/INST]", "<|system|>", "<<SYS>>")
-_TEMPLATE_BYTES = tuple(token.encode() for token in TEMPLATE_TOKENS)
 _BIDI = ("\u202a", "\u202b", "\u202d", "\u202e", "\u2066", "\u2067", "\u2068")
 _CONTROL = re.compile("[\x00-\x07\x0b\x0e-\x1f]")
 # Tag characters spell hidden ASCII; their one ordinary use is a region's flag: black flag, up to six tags, end tag.
@@ -52,12 +51,13 @@ class Structure:
         found = []
         if escaped and b"\\u00" in body:
             found.append("control_character")
-        if escaped or b"<|" in body or b"[" in body and any(token in body for token in _TEMPLATE_BYTES):
+        if escaped or b"<|" in body or b"INST]" in body or b"<<SYS" in body:
             found.append("template_token")
-        if escaped or b"\xe2\x80" in body or b"\xe2\x81" in body:
-            found.append("bidi_override")
-        if escaped or b"\xf3\xa0" in body:
-            found.append("hidden_text")
+        if escaped or not body.isascii():
+            if escaped or b"\xe2\x80" in body or b"\xe2\x81" in body:
+                found.append("bidi_override")
+            if escaped or b"\xf3\xa0" in body:
+                found.append("hidden_text")
         return tuple(found)
 
     def look(self, texts: Iterable[tuple[str, str]], suspects: tuple[str, ...]) -> set[str]:

@@ -250,7 +250,7 @@ class Journal:
         if "prepare" in self._trouble or self._room < self.open * MAX_RECORD + self._tape.size:
             self._prepare()
         self._retry_waiting()
-        if self._trouble or self._waiting:
+        if self._trouble or self._waiting or self._unrecorded:
             self._watch()
 
     def _retry_write(self) -> None:
@@ -269,16 +269,18 @@ class Journal:
             self._set("write", f"writing the journal failed: {error}")
 
     def _retry_waiting(self) -> None:
-        if self._unrecorded and len(self._waiting) < _MAX_WAITING:
-            counts = {"unrecorded -": self._unrecorded}
-            self._unrecorded = 0
-            self._wait(frame(REFUSALS, 0, Refusals(time.time_ns() // 1_000_000_000, counts)))
         while self._waiting and not self._blocked:
             record = self._waiting[0]
             if self._room - len(record) < self.open * MAX_RECORD:
                 return
             self._waiting.popleft()
             self._put(reframe(record[8], self._next, record[HEADER.size :]), len(record), None)
+        if self._unrecorded and not self._blocked:
+            counted = Refusals(time.time_ns() // 1_000_000_000, {"unrecorded -": self._unrecorded})
+            record = frame(REFUSALS, self._next, counted)
+            if self._room - len(record) >= self.open * MAX_RECORD:
+                self._unrecorded = 0
+                self._put(record, len(record), None)
 
     def _prepare(self) -> None:
         if not self._closing:

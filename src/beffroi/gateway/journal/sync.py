@@ -69,15 +69,15 @@ class Syncer:
                 self._sync(batch)
 
     def _sync(self, batch: list[tuple[Segment, int, bytes]]) -> None:
-        segments = {segment.number: segment for segment, _, _ in batch}
         failed = False
         while True:
             try:
                 if failed:
+                    batch += [self._written.popleft() for _ in range(len(self._written))]
                     for segment, offset, data in batch:
                         if data:
                             os.pwrite(segment.fd, data, offset)
-                for segment in segments.values():
+                for segment in {segment.number: segment for segment, _, _ in batch}.values():
                     os.fdatasync(segment.fd)
                     self.syncs += 1
                 break

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from beffroi.core.clock import Clock
 from beffroi.core.exchange import PAUSE, TURN, Exchange
-from beffroi.core.price import Tokens, bound_of, cost_of, price_at
+from beffroi.core.money import MILLION
+from beffroi.core.price import bound_of, price_at
 from beffroi.core.snapshot import ModelSpec
 from beffroi.gateway.quota.counters import Counters
 from beffroi.gateway.quota.estimate import Estimator
@@ -69,7 +70,7 @@ async def admit(x: Exchange, house: Admitting) -> None:
     likely_input, likely_output = house.estimator.expect(spec.id, len(x.body), reserve)
     x.input_estimate = likely_input
     bound = bound_of(input_bound(x, spec), reserve, price) if limits.hard_budget is not None else 0
-    estimate = cost_of(Tokens(likely_input, 0, likely_output, 0), price).total if limits.soft_budget is not None else 0
+    estimate = (likely_input * price.input + likely_output * price.output) // MILLION if limits.soft_budget is not None else 0
     ask = Ask(likely_input + likely_output, likely_output, bound, estimate)
     deadline = 0.0
     while True:

@@ -11,6 +11,8 @@ from beffroi.gateway.quota.calendar import NAMES, TOTAL
 from beffroi.gateway.quota.layout import (
     BOUND,
     ESTIMATE,
+    FLOOR_REQUESTS,
+    REQUESTS,
     RING,
     RUNNING,
     SPAN,
@@ -18,7 +20,7 @@ from beffroi.gateway.quota.layout import (
     TICK_NS,
     WINDOWS,
 )
-from beffroi.gateway.quota.terms import REQUESTS_RESET, Ask, LimitName, Plan
+from beffroi.gateway.quota.terms import NONE, REQUESTS_RESET, Ask, LimitName, Plan
 from beffroi.gateway.quota.timebase import Timebase
 
 HELD_RETRY = 1.0  # requests in flight will return something, nobody knows when
@@ -56,13 +58,12 @@ def until_room(words: "memoryview[int]", base: int, index: int, tick: int, most:
 
 def refusal(words: "memoryview[int]", base: int, plan: Plan, ask: Ask, tick: int, time: Timebase) -> LimitExceeded:
     """The error for a request that does not fit; called with the region brought to `tick`."""
-    limits, house = plan.key.limits, time.now()
+    _, _, *windows, most_running, hard, soft = plan.parts
+    house = time.now()
     found: list[tuple[float, LimitName, str]] = []
     for index, ((name, unit, span), limit, asked) in enumerate(
-        zip(WINDOW_LIMITS, window_limits(limits), (1, ask.tokens, ask.output, ask.output), strict=True)
+        zip(WINDOW_LIMITS, windows, (1, ask.tokens, ask.output, ask.output), strict=True)
     ):
-        if limit is None:
-            continue
         _, total, floor, _ = WINDOWS[index]
         used = words[base + total] - words[base + floor]
         if used + asked <= limit:
@@ -78,21 +79,21 @@ def refusal(words: "memoryview[int]", base: int, plan: Plan, ask: Ask, tick: int
             (wait, name, f"{left} of {limit} {unit} per {span} are left{need}; room returns in {wait:.1f} s")
         )
     running = words[base + RUNNING]
-    if limits.concurrency is not None and running >= limits.concurrency:
-        why = f"{running} requests are in progress, the limit is {limits.concurrency}; wait for one to end"
+    if running >= most_running:
+        why = f"{running} requests are in progress, the limit is {most_running}; wait for one to end"
         found.append((HELD_RETRY, "concurrency", why))
     spent = words[base + SPENT]
     for name, budget, held, needs in (
-        ("hard_budget", limits.hard_budget, words[base + BOUND], ask.bound),
-        ("soft_budget", limits.soft_budget, words[base + ESTIMATE], ask.estimate),
+        ("hard_budget", hard, words[base + BOUND], ask.bound),
+        ("soft_budget", soft, words[base + ESTIMATE], ask.estimate),
     ):
-        if budget is not None and spent + held + needs > budget:
+        if spent + held + needs > budget:
             found.append(_budget(name, plan, time, house, spent, held, needs, budget))
     wait, name, why = max(found, key=lambda each: each[0])
     requests = None
-    if limits.requests_per_minute is not None:
-        used = words[base + WINDOWS[0][1]] - words[base + WINDOWS[0][2]]
-        requests = (limits.requests_per_minute, max(0, limits.requests_per_minute - used), REQUESTS_RESET)
+    if windows[0] != NONE:
+        used = words[base + REQUESTS] - words[base + FLOOR_REQUESTS]
+        requests = (windows[0], max(0, windows[0] - used), REQUESTS_RESET)
     error = BudgetExceeded if name in ("hard_budget", "soft_budget") else LimitExceeded
     return error(f"{name}: {why}", limit=name, retry_after=wait, requests=requests)
 

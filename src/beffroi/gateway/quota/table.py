@@ -150,7 +150,7 @@ class Table:
         if before > tick:
             if before - tick <= RING:
                 return before  # another process read the clock a moment later than we did
-            before = 0
+            before = tick - RING * DAY_TICKS  # no clock of ours says so: the windows start anew
         for ring, total, floor, ratio in WINDOWS:
             last = tick // ratio
             fresh = min(last - before // ratio, RING)

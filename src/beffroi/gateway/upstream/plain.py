@@ -11,7 +11,7 @@ import msgspec
 from beffroi.core.clock import Clock
 from beffroi.core.errors import BeffroiError, EngineBroken, EngineError, EngineRejected
 from beffroi.core.exchange import Exchange
-from beffroi.wire.openai.answer import Usage, counted_usage, fault_of, finish_of, mend_choices, read_answer, read_usage, write_answer
+from beffroi.wire.openai.answer import Usage, counted_usage, fault_of, finish_of, mend_choices, read_answer, read_raw_usage, write_answer
 
 if TYPE_CHECKING:
     from beffroi.gateway.upstream.connection import EngineConnection
@@ -97,6 +97,12 @@ class Collected:
         return now > self.deadline
 
 
+def _needs_mending(body: bytes) -> bool:
+    """Whether an answer may lack what clients cannot do without; tool calls are looked at whenever there are any."""
+    at = body.find(b'"tool_calls":')
+    return (at >= 0 and body[at + 13 : at + 16].strip()[:2] != b"[]" and body[at + 13 : at + 18].strip()[:4] != b"null") or b'"index":' not in body
+
+
 class PlainAnswer(Collected):
     """One JSON answer: our id, the public model name, usage and backend are set; all else passes as it came."""
 
@@ -106,7 +112,7 @@ class PlainAnswer(Collected):
         fields = read_answer(body)
         if fields is None or ("choices" not in fields and "data" not in fields):
             return EngineBroken("An engine's answer is not what was asked.", retry_after=1)
-        usage = read_usage(fields["usage"]) if "usage" in fields else None
+        usage = read_raw_usage(fields["usage"]) if "usage" in fields else None
         changes: dict[str, Any] = {"model": x.model.spec.id}
         if x.endpoint == "embeddings":
             changes["object"] = "list"
@@ -117,7 +123,7 @@ class PlainAnswer(Collected):
             changes["object"] = "text_completion" if x.endpoint == "completions" else "chat.completion"
             raw = fields.get("choices")
             try:
-                if raw is not None and (b'"tool_calls"' in body or b'"index"' not in body or b'"finish_reason"' not in body):
+                if raw is not None and _needs_mending(body):
                     changes["choices"] = mend_choices(raw, x.id)
             except msgspec.MsgspecError:
                 return EngineBroken("An engine's answer is not what was asked.", retry_after=1)
@@ -149,7 +155,7 @@ class OneEmbedding(Collected):
             self.rows = []
         if fields is None or len(self.rows) != 1:
             return EngineBroken("An engine's answer is not what was asked.", retry_after=1)
-        usage = read_usage(fields["usage"]) if "usage" in fields else None
+        usage = read_raw_usage(fields["usage"]) if "usage" in fields else None
         self.counted = usage.shown["prompt_tokens"] if usage else 0
         return None
 

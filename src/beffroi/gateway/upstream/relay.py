@@ -5,13 +5,14 @@ In: an exchange with an engine and an intent in the journal. Out: the answer rel
 or `EngineError` while nothing has reached the client, which lets the flow try another engine.
 """
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 from beffroi.core.clock import Clock
 from beffroi.core.errors import EngineError
 from beffroi.core.exchange import PAUSE, Exchange
 from beffroi.core.snapshot import Settings
-from beffroi.gateway.upstream.connection import Answer, EngineConnection
+from beffroi.gateway.upstream.connection import EngineConnection
 from beffroi.gateway.upstream.dialect import ONE_TEXT_PER_CALL, PATHS, body_for, inputs_of, single_input
 from beffroi.gateway.upstream.endpoint import Endpoint
 from beffroi.gateway.upstream.plain import OneEmbedding, PlainAnswer, joined_embeddings
@@ -24,6 +25,9 @@ class Relaying(Protocol):
     endpoints: dict[str, Endpoint]
     clock: Clock
     tick: float
+
+
+H = TypeVar("H", bound=Relaying)
 
 
 class _Dialing:
@@ -40,8 +44,8 @@ class _Dialing:
             connection.endpoint.give(connection, connection.endpoint.loop.time())
 
 
-async def relay(x: Exchange, house: Relaying, head_lines: bytes) -> None:
-    """Send the request and relay the answer.
+async def relay(x: Exchange, house: H, head_lines: Callable[[Exchange, H], bytes]) -> None:
+    """Send the request and relay the answer; `head_lines` makes the head lines of a stream.
 
     Raises:
         EngineError: nothing has reached the client; another attempt may be made.
@@ -66,7 +70,7 @@ async def relay(x: Exchange, house: Relaying, head_lines: bytes) -> None:
     answer: Any
     if x.request.stream:
         first, between = settings.first_token_timeout, settings.between_tokens_timeout
-        answer = StreamAnswer(x, house.clock, house.tick, first=first, between=between, head_lines=head_lines)
+        answer = StreamAnswer(x, house.clock, house.tick, first=first, between=between, head_lines=head_lines(x, house))
     else:
         answer = PlainAnswer(x, house.clock, overdue)
     await _exchange(x, endpoint, answer, PATHS[x.endpoint], body)
@@ -80,19 +84,18 @@ async def _exchange(x: Exchange, endpoint: Endpoint, answer: Any, path: str, bod
     reused = connection is not None
     if connection is None:
         connection = await _dial(x, endpoint)
-    try:
-        await _carry(x, connection, answer, head, body)
-    except EngineError:
-        if not reused or connection.saw_bytes or not connection.closing:
-            raise
-        await _carry(x, await _dial(x, endpoint), answer, head, body)
-
-
-async def _carry(x: Exchange, connection: EngineConnection, answer: Answer, head: bytes, body: bytes) -> None:
-    x.relay = answer
-    connection.send(answer, head, body)
-    x.awaiting = answer
-    await PAUSE
+    while True:
+        x.relay = x.awaiting = answer
+        connection.send(answer, head, body)
+        try:
+            await PAUSE
+        except EngineError:
+            if not reused or connection.saw_bytes or not connection.closing:
+                raise
+            reused = False
+            connection = await _dial(x, endpoint)
+        else:
+            return
 
 
 async def _dial(x: Exchange, endpoint: Endpoint) -> EngineConnection:

@@ -3,9 +3,8 @@
 
 In: an engine's events as they come. Out: the same events in framing of our own, with our id and the public model name.
 
-Two ways through. *Fast*: what stands between id and model is the same bytes in every event, learned from the first, so
-one `replace` on the bytes rewrites a block, however many events it holds. *Slow*: each event is decoded, mended and
-encoded; taken from the first event that says something special (finish_reason, tool calls, an error, the end) and for
+Two ways through. *Fast*: how the engine spells id and model is learned from the first event, so one `replace` on the
+bytes rewrites a block, however many events it holds. *Slow*: each event is decoded, mended and encoded; taken from the first event that says something special (finish_reason, tool calls, an error, the end) and for
 engines whose events are irregular. The last chunk that has choices waits for usage, so that both can ride on it.
 """
 
@@ -35,7 +34,7 @@ class StreamAnswer:
     """One stream on its way from an engine to a client.
 
     Attributes:
-        counted: tokens relayed so far, one per event that carries text; what a cut stream is billed on.
+        seen, uncounted: see `counted`.
         deadline, quiet_since: coarse monotonic seconds; moved by the sweep while events come.
     """
 
@@ -43,15 +42,18 @@ class StreamAnswer:
     status = 0
     begun = paused = slow = done = crlf = False
     rest = b""
-    old_id = old = new = finish = b""
+    old_id = new_id = old_model = new_model = finish = opening = ours = b""
     created = 0
-    counted = 0
+    seen = 0
     blocks = seen_blocks = 0
     held: dict[str, Any] | None = None
+    sent = 0
     usage: Usage | None = None
 
     def __init__(self, x: Exchange, clock: Clock, now: float, *, first: float, between: float, head_lines: bytes) -> None:
         self.x = x
+        self.write = x.client.write
+        self.raw = x.http10
         self.clock = clock
         self.quiet_since = now
         self.deadline = now + first
@@ -62,6 +64,7 @@ class StreamAnswer:
         self.chat = x.endpoint == "chat"
         self.watch_tools = x.request.has_tools
         self.out: list[bytes] = []
+        self.uncounted: list[bytes] = []
         self.faults: list[bytes] = []
 
     # what the engine's connection tells --------------------------------------------------------------------------
@@ -71,15 +74,29 @@ class StreamAnswer:
         self.status = status
         if status == 200 and not kind.lower().startswith(b"text/event-stream"):
             self.status = 502
-        self.slow = self.x.request.n > 1
+        # n > 1: the end of one choice is not the end; ollama: `created` differs from event to event
+        self.slow = self.x.request.n > 1 or self.x.member.kind == "ollama"
 
     def data(self, parts: list[bytes], *, complete: bool) -> None:
         """See `connection.Answer`."""
+        self.blocks += 1
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        # The common case of a stream: one regular event. Nothing is decoded, and there is one write.
+        if (
+            self.opening
+            and data.startswith(self.opening)
+            and data.find(b"\n\n") == len(data) - 2
+            and data.find(self.finish) < 0
+            and not (complete or self.slow or self.rest or self.watch_tools)
+        ):
+            self.uncounted.append(data)
+            data = self.ours + data[len(self.opening) :]
+            self.sent += len(data)
+            self.write(data if self.raw else b"%x\r\n%b\r\n" % (len(data), data))
+            return
         if self.status != 200:
             self._fault(parts, complete=complete)
             return
-        self.blocks += 1
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
         if self.rest:
             data, self.rest = self.rest + data, b""
         if self.crlf:
@@ -91,7 +108,7 @@ class StreamAnswer:
             try:
                 if self.slow:
                     self._slow(data)
-                elif self.old:
+                elif self.old_id:
                     self._fast(data)
                 else:
                     self._first(data)
@@ -170,11 +187,11 @@ class StreamAnswer:
             return
         delta = choices[0]["delta"]  # type: ignore[index]  # a list, as `regular` has seen
         if not delta.get("content") and not delta.get("reasoning_content"):
-            self.counted -= 1  # it only names the role
+            self.seen -= 1  # it only names the role
         self._fast(data)
 
     def _learn(self, event: bytes, chunk: dict[str, Any]) -> bool:
-        """Find the bytes from id to model, the same in every event, and what shall stand there instead."""
+        """Find how this engine spells id, model and finish_reason, and what shall stand there instead."""
         try:
             old_id = b'"id":' + _encode(chunk["id"])
             old_model = b'"model":' + _encode(chunk["model"])
@@ -188,12 +205,12 @@ class StreamAnswer:
             self.finish = b'"finish_reason": "'
             if at_id < 0 or at_model < 0 or b'"finish_reason": null' not in event:
                 return False
-        old = event[min(at_id, at_model) : max(at_id + len(old_id), at_model + len(old_model))]
-        if len(old) > 400 or b"choices" in old:
-            return False
         self.created = chunk["created"]
-        new = old.replace(old_id, b'"id":' + _encode(self.id)).replace(old_model, b'"model":' + _encode(self.model))
-        self.old, self.new, self.old_id = old, new, _encode(chunk["id"])
+        self.old_id, self.new_id = old_id, b'"id":' + _encode(self.id)
+        if chunk["model"] != self.model:
+            self.old_model, self.new_model = old_model, b'"model":' + _encode(self.model)
+        if at_id == 7 and not self.old_model:
+            self.opening, self.ours = event[: 7 + len(old_id)], b"data: {" + self.new_id
         return True
 
     def _fast(self, data: bytes) -> None:
@@ -216,12 +233,11 @@ class StreamAnswer:
             self._regular(data)
 
     def _regular(self, data: bytes) -> None:
-        new = data.replace(self.old, self.new)
-        if self.old_id in new:  # what we learned does not hold in each of them
-            self._slow(data)
-            return
-        self.counted += data.count(b"\n\n")
-        self.out.append(new)
+        self.uncounted.append(data)
+        if len(self.uncounted) > 256:
+            self.count()
+        data = data.replace(self.old_id, self.new_id)
+        self.out.append(data.replace(self.old_model, self.new_model) if self.old_model else data)
 
     def _chunk(self, payload: bytes) -> dict[str, Any]:
         try:
@@ -248,7 +264,7 @@ class StreamAnswer:
             message, _ = fault_of(_encode(chunk))
             raise EngineError(f"The engine stopped: {message}" if not message.startswith("The engine") else message, retry_after=1)
         raw = chunk.pop("usage", None)
-        if isinstance(raw, dict) and (usage := read_usage(_encode(raw))) is not None:
+        if raw is not None and (usage := read_usage(raw)) is not None:
             self._count_usage(usage)
         choices = chunk.get("choices")
         if not isinstance(choices, list) or not choices:
@@ -278,7 +294,7 @@ class StreamAnswer:
     def _mend(self, choice: dict[str, Any]) -> None:
         choice.setdefault("finish_reason", None)
         if not self.chat:
-            self.counted += bool(choice.get("text"))
+            self.seen += bool(choice.get("text"))
             return
         delta = choice.get("delta")
         if not isinstance(delta, dict):
@@ -289,7 +305,7 @@ class StreamAnswer:
             delta.pop("role", None)
         if delta.get("tool_calls"):
             mend_calls(delta, self.x.id, streamed=True)
-        self.counted += bool(delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls"))
+        self.seen += bool(delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls"))
 
     def _split_finish(self, chunk: dict[str, Any], choice: dict[str, Any]) -> None:
         """The chunk that says why the answer ends carries nothing else: clients drop what stands beside it."""
@@ -333,22 +349,22 @@ class StreamAnswer:
         return http.stream_head(self.x.id, framing, self.head_lines)
 
     def _framed(self, data: bytes) -> bytes:
-        self.x.bytes_out += len(data)
-        return data if self.x.http10 else b"%x\r\n%b\r\n" % (len(data), data)
+        self.sent += len(data)
+        return data if self.raw else b"%x\r\n%b\r\n" % (len(data), data)
 
     def _flush(self) -> None:
         out = self.out
         data = out[0] if len(out) == 1 else b"".join(out)
         self.out = []
         if self.begun:
-            self.x.client.write(self._framed(data))
+            self.write(self._framed(data))
         else:
-            self.x.client.write(self._opening() + self._framed(data))
+            self.write(self._opening() + self._framed(data))
 
     def comment(self, now: float) -> None:
         """Keep proxies from giving up in a long silence: an SSE comment (and the head, if it has not gone yet)."""
         self.quiet_since = now
-        self.x.client.write(self._opening() + self._framed(b": keep-alive\n\n"))
+        self.write(self._opening() + self._framed(b": keep-alive\n\n"))
 
     def _end(self) -> None:
         """The engine has said all: usage and backend go into the last chunk, then `[DONE]`; all of it waits in `x.last`."""
@@ -360,7 +376,7 @@ class StreamAnswer:
         if usage is not None:
             note_usage(x, usage)
         else:
-            usage = counted_usage(x.input_estimate, max(0, self.counted))
+            usage = counted_usage(x.input_estimate, self.counted)
             x.source = "relayed"
         backend = {"engine_type": x.member.kind, "machine_name": x.member.machine}
         if x.request.asked_usage:
@@ -379,6 +395,7 @@ class StreamAnswer:
         opening = self._opening()
         ending = b"" if self.x.http10 else LAST_CHUNK
         self.x.last = opening + self._framed(b"".join(self.out)) + ending
+        self.x.bytes_out = self.sent
         self.out = []
 
     def fail(self, error: BeffroiError) -> None:
@@ -398,6 +415,18 @@ class StreamAnswer:
         if self.connection is not None:
             self.connection.abandon()
             self.connection = None
+
+    @property
+    def counted(self) -> int:
+        """Tokens relayed so far, one per event that carries text: what a cut stream is billed on."""
+        self.count()
+        return max(0, self.seen)
+
+    def count(self) -> None:
+        """Count the events of blocks that passed: only when somebody asks, for an engine's own usage says it better."""
+        for block in self.uncounted:
+            self.seen += block.count(b"\n\n")
+        self.uncounted.clear()
 
     # back-pressure and time --------------------------------------------------------------------------------------
 
@@ -426,6 +455,7 @@ class StreamAnswer:
             self.deadline = now + self.between
         if moved:
             self.quiet_since = now
+            self.count()
         return moved
 
     def late(self, now: float) -> bool:

@@ -20,24 +20,6 @@ _INSIDE = re.compile(r"Traceback|File \"|site-packages|\.py\b|\.cpp\b|exception|
 MAX_COUNT = 1 << 40
 
 
-class _Details(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
-class EngineUsage(msgspec.Struct, gc=False):
-    """The usage object as engines send it."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
-
-
-_usage = msgspec.json.Decoder(EngineUsage).decode
-
-
 class Usage(msgspec.Struct, gc=False):
     """Counts of one answer, as bills need them and as clients see them.
 
@@ -50,30 +32,33 @@ class Usage(msgspec.Struct, gc=False):
     shown: dict[str, Any]
 
 
-def _count(value: int | None) -> int:
-    return value if value is not None and 0 <= value <= MAX_COUNT else 0
+def _count(given: Any, name: str) -> int:
+    value = given.get(name) if given.__class__ is dict else None
+    return value if value.__class__ is int and 0 <= value <= MAX_COUNT else 0
 
 
-def read_usage(raw: bytes | Raw) -> Usage | None:
-    """Usage from its JSON; None where it is null or no usage object. Zero counts are counts."""
-    try:
-        given = _usage(raw)
-        original = _plain(raw)
-    except msgspec.MsgspecError:
+def read_usage(given: Any) -> Usage | None:
+    """Usage from an engine's usage object, which is changed in place; None where it is none. Zero counts are counts."""
+    if given.__class__ is not dict or not ("prompt_tokens" in given or "completion_tokens" in given):
         return None
-    if given.prompt_tokens is None and given.completion_tokens is None:
-        return None
-    prompt, completion = _count(given.prompt_tokens), _count(given.completion_tokens)
-    inside, made = given.prompt_tokens_details, given.completion_tokens_details
-    cached = min(prompt, _count(inside.cached_tokens if inside else None))
-    reasoning = min(completion, _count((made.reasoning_tokens if made else None) or given.reasoning_tokens))
-    original["prompt_tokens"], original["completion_tokens"] = prompt, completion
-    original["total_tokens"], original["reasoning_tokens"] = prompt + completion, reasoning
-    details = original.get("prompt_tokens_details")
-    original["prompt_tokens_details"] = {**(details or {}), "cached_tokens": cached}
-    details = original.get("completion_tokens_details")
-    original["completion_tokens_details"] = {**(details or {}), "reasoning_tokens": reasoning}
-    return Usage(Tokens(prompt - cached, cached, completion - reasoning, reasoning), original)
+    prompt, completion = _count(given, "prompt_tokens"), _count(given, "completion_tokens")
+    inside, made = given.get("prompt_tokens_details"), given.get("completion_tokens_details")
+    cached = min(prompt, _count(inside, "cached_tokens"))
+    reasoning = min(completion, _count(made, "reasoning_tokens") or _count(given, "reasoning_tokens"))
+    given["prompt_tokens"] = prompt
+    given["completion_tokens"] = completion
+    given["total_tokens"] = prompt + completion
+    given["reasoning_tokens"] = reasoning
+    given["prompt_tokens_details"] = {**inside, "cached_tokens": cached} if inside.__class__ is dict else {"cached_tokens": cached}
+    given["completion_tokens_details"] = (
+        {**made, "reasoning_tokens": reasoning} if made.__class__ is dict else {"reasoning_tokens": reasoning}
+    )
+    return Usage(Tokens(prompt - cached, cached, completion - reasoning, reasoning), given)
+
+
+def read_raw_usage(raw: Raw) -> Usage | None:
+    """As `read_usage`, of a field that is still JSON."""
+    return read_usage(_plain(raw))
 
 
 def counted_usage(prompt: int, completion: int) -> Usage:

@@ -31,8 +31,11 @@ top_level = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def is_small(body: bytes, max_depth: int, max_tokens: int) -> bool:
-    """True when depth and tokens cannot be over the limits, by counts alone: the common case, well under a microsecond."""
-    return len(body) <= max_tokens and body.count(b"[") + body.count(b"{") <= max_depth
+    """True when depth and tokens cannot be over the limits, by the number of opening brackets alone: the common case.
+
+    `split` finds single bytes faster than `count` does.
+    """
+    return len(body) <= max_tokens and len(body.split(b"[")) + len(body.split(b"{")) - 2 <= max_depth
 
 
 def check_structure(body: bytes, max_depth: int, max_tokens: int) -> Iterator[None]:
