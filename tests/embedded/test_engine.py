@@ -71,8 +71,10 @@ def engine(folder: Path) -> Iterator[Engine]:
 
 
 def cosine(one: Vector, other: Vector) -> float:
-    return math.sumprod(one, other) / math.hypot(*one) / math.hypot(*other) if hasattr(math, "sumprod") else (
-        sum(a * b for a, b in zip(one, other, strict=True)) / math.hypot(*one) / math.hypot(*other)
+    return (
+        math.sumprod(one, other) / math.hypot(*one) / math.hypot(*other)
+        if hasattr(math, "sumprod")
+        else (sum(a * b for a, b in zip(one, other, strict=True)) / math.hypot(*one) / math.hypot(*other))
     )
 
 

@@ -54,5 +54,5 @@ def test_a_path_too_long_for_the_sockets_in_it_is_refused_at_once(folder: Path) 
 def test_a_place_that_cannot_be_written_is_refused_with_its_reason(folder: Path) -> None:
     """A file where a folder should be."""
     (folder / "file").touch()
-    with pytest.raises(StartError, match="Not a directory|File exists"):
+    with pytest.raises(StartError, match=r"Not a directory|File exists"):
         DataDirectory(folder / "file" / "data")

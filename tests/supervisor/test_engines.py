@@ -19,7 +19,10 @@ VLLM = {"object": "list", "data": [{"id": "mistral", "object": "model", "owned_b
 SGLANG = {"object": "list", "data": [{"id": "qwen", "object": "model", "owned_by": "sglang", "max_model_len": 4096}]}
 OLLAMA = {"object": "list", "data": [{"id": "llama3:8b", "object": "model", "created": 1, "owned_by": "library"}]}
 LM_STUDIO = {"object": "list", "data": [{"id": "gemma", "object": "model", "owned_by": "organization_owner"}]}
-LLAMACPP = {"object": "list", "data": [{"id": "tiny", "owned_by": "llamacpp", "meta": {"n_ctx": 2048, "n_ctx_train": 8192}}]}
+LLAMACPP = {
+    "object": "list",
+    "data": [{"id": "tiny", "owned_by": "llamacpp", "meta": {"n_ctx": 2048, "n_ctx_train": 8192}}],
+}
 Start = Callable[..., int]
 
 
@@ -67,7 +70,10 @@ class Door:
 def http_answer(body: Any, status: str = "200 OK", server: str = "x") -> bytes:
     """A whole answer that ends with the connection."""
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return f"HTTP/1.1 {status}\r\nServer: {server}\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n".encode() + text
+    return (
+        f"HTTP/1.1 {status}\r\nServer: {server}\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n".encode()
+        + text
+    )
 
 
 @pytest.fixture
@@ -184,7 +190,9 @@ def test_a_named_engine_that_does_not_serve_is_an_error_with_its_reason(
         engines.named((f"http://127.0.0.1:{door(answer).port}",), wait=0)
 
 
-@pytest.mark.parametrize("url", ["", "ftp://host", "http://", "http://user:pass@host:1", "http://host:99999", "unix:x", "http://h/?q"])
+@pytest.mark.parametrize(
+    "url", ["", "ftp://host", "http://", "http://user:pass@host:1", "http://host:99999", "unix:x", "http://h/?q"]
+)
 def test_what_is_no_url_is_refused_at_once(url: str) -> None:
     """Status 2: what was asked for is wrong."""
     with pytest.raises(StartError, match="no engine's URL") as refused:

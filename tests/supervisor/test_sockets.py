@@ -47,7 +47,7 @@ def test_a_host_that_is_none_is_refused_in_words() -> None:
     """And one that is not ours."""
     with pytest.raises(StartError, match="no address for the host"):
         listen("no such host", 0)
-    with pytest.raises(StartError, match="Cannot listen on 192.0.2.1"):
+    with pytest.raises(StartError, match=r"Cannot listen on 192\.0\.2\.1"):
         listen("192.0.2.1", 0)
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_control_is_ready_before_any_worker_starts(keep: Keep) -> None:
     kept = keep(workers=2)
     announced = kept.ready()
     assert announced["first_key"] == "a-key"
-    assert announced["problem"] is None
+    assert announced["missing"] == {}
     starts = [(start["told"]["role"], start["told"].get("worker")) for start in kept.notes("start")]
     assert starts[0] == ("control", None)
     assert sorted(starts[1:]) == [("worker", 0), ("worker", 1)]
@@ -70,7 +71,7 @@ def test_a_child_that_keeps_dying_is_started_ever_less_often(keep: Keep) -> None
     kept = keep("crash-worker")
     wait_for(lambda: len(kept.notes("start", "worker")) >= 5, 15, "five starts")
     times = [start["at"] for start in kept.notes("start", "worker")][:5]
-    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(times)]
     starting = gaps[0]  # a restart without a wait: what starting costs
     waits = [gap - starting for gap in gaps[1:]]
     assert waits[0] > 0.03

@@ -29,11 +29,26 @@ _PORT = click.IntRange(0, 65535)
 @click.command()
 @click.option("--host", help="Address the API listens on.  [default: 127.0.0.1]")
 @click.option("--port", type=_PORT, help="Port of the API; 0 takes a free one.  [default: 8400]")
-@click.option("--control-port", type=_PORT, help="Port of health and metrics, on loopback; 0 takes a free one.  [default: 8401]")
-@click.option("--workers", type=click.IntRange(1, 256), help="Gateway processes, one core each.  [default: half the cores]")
-@click.option("--engine", "engine_urls", metavar="URL", multiple=True, help="An inference engine to serve; may be given several times.")
+@click.option(
+    "--control-port", type=_PORT, help="Port of health and metrics, on loopback; 0 takes a free one.  [default: 8401]"
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 256), help="Gateway processes, one core each.  [default: half the cores]"
+)
+@click.option(
+    "--engine",
+    "engine_urls",
+    metavar="URL",
+    multiple=True,
+    help="An inference engine to serve; may be given several times.",
+)
 @data_option
-@click.option("--config", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Configuration file, YAML or TOML.")
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Configuration file, YAML or TOML.",
+)
 def serve(
     host: str | None,
     port: int | None,
@@ -54,7 +69,9 @@ def serve(
         source = EMPTY if config is None else load(config)
         told = source.document.server
         if not is_loopback(told.control_host):
-            raise StartError(f"The control port must stay on loopback; server.control_host is {told.control_host!r}.", code=2)
+            raise StartError(
+                f"The control port must stay on loopback; server.control_host is {told.control_host!r}.", code=2
+            )
         given = source.base / told.data if data is None and told.data else data
         with DataDirectory(data_directory(given)) as directory:
             resources, engine, note = _engines(engine_urls, source, directory.path)

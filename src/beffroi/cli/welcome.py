@@ -28,15 +28,18 @@ class Welcome:
         config = load_config(plan.data)
         models = [model.id for model in config.models]
         chat = next((model.id for model in config.models if "chat" in model.endpoints), None)
-        _head("Beffroi is ready." if ready.problem is None else "Beffroi has started, but not all of it is ready:")
-        if ready.problem is not None:
-            click.echo(ready.problem)
+        _head("Beffroi has started, but not all of it is ready:" if ready.missing else "Beffroi is ready.")
+        for part, reason in ready.missing.items():
+            click.echo(f"  {part}: {reason}")
         _row("Base URL", base)
         if ready.first_key:
             _row("API key", f"{ready.first_key}   (shown this once; keep it)")
         else:
             _row("API key", "not shown again; for another: beffroi keys create --name NAME")
-        _row("Models", ", ".join(models) or "none yet: name an engine with --engine, or write them in a configuration file")
+        _row(
+            "Models",
+            ", ".join(models) or "none yet: name an engine with --engine, or write them in a configuration file",
+        )
         _row("Engines", self._engines)
         _row("Health", f"http://{_reachable(plan.control_host)}:{ready.control_port}/readyz  and  /metrics")
         _row("Data", str(plan.data))
@@ -55,7 +58,9 @@ def _examples(base: str, key: str | None, model: str) -> None:
         f" -H 'Content-Type: application/json' -d '{body}'"
     )
     _head("\nIn Python (pip install openai), streaming:")
-    arguments = f'base_url="{base}", api_key="{key}"' if key else f'base_url="{base}", api_key=os.environ["BEFFROI_API_KEY"]'
+    arguments = (
+        f'base_url="{base}", api_key="{key}"' if key else f'base_url="{base}", api_key=os.environ["BEFFROI_API_KEY"]'
+    )
     click.echo(
         f"{'' if key else 'import os; '}from openai import OpenAI\n"
         f"client = OpenAI({arguments})\n"

@@ -36,19 +36,23 @@ def main() -> None:
         signal.pause()
 
 
-def _serve(told: dict[str, Any]) -> Any:  # noqa: ANN401 - the wheel ships no types
+def _serve(told: dict[str, Any]) -> Any:
     """The running server; the model is loaded and the address listens."""
     try:
         import xllamacpp  # noqa: PLC0415 - an extra, and 100 MB that only this process loads
     except ImportError:
-        sys.exit("The embedded engine needs the `embedded` extra: pip install 'beffroi[embedded]'. Or name an engine with --engine.")
+        sys.exit(
+            "The embedded engine needs the `embedded` extra: pip install 'beffroi[embedded]'. Or name an engine with --engine."
+        )
     p = xllamacpp.CommonParams()
     p.model.path = told["model"]
     p.model_alias = {told["alias"]}
     p.hostnames, p.port = [told["host"]], told["port"]
     p.n_parallel = SLOTS
     p.n_ctx = CONTEXT * SLOTS  # shared out between the slots
-    p.kv_unified = True  # otherwise the texts of one embeddings call, where their lengths differ, change each other's vectors
+    p.kv_unified = (
+        True  # otherwise the texts of one embeddings call, where their lengths differ, change each other's vectors
+    )
     p.cpuparams.n_threads = p.cpuparams_batch.n_threads = 1  # two threads on two busy cores are ten times slower
     p.cpuparams.poll = p.cpuparams_batch.poll = 0  # no busy waiting between tokens
     p.n_threads_http = SLOTS + 4

@@ -46,7 +46,9 @@ class DataDirectory:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -88,7 +90,9 @@ class DataDirectory:
         except (OSError, UnicodeDecodeError) as error:
             raise StartError(f"{file} cannot be read: {error}.") from None
         if not text.isdigit():
-            raise StartError(f"{file} should hold a number and holds {text[:40]!r}: this is no data directory of Beffroi.")
+            raise StartError(
+                f"{file} should hold a number and holds {text[:40]!r}: this is no data directory of Beffroi."
+            )
         if int(text) > FORMAT:
             raise StartError(
                 f"The data in {self.path} was written by a newer Beffroi (format {text}; this one knows {FORMAT}).\n"

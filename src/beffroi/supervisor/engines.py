@@ -23,6 +23,7 @@ _LOOK = 0.8  # seconds for a whole look at one port; all ports are looked at tog
 _WAIT = 10.0  # seconds that an engine named on the command line gets to answer
 _LONGEST = 4 << 20
 _OWNERS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llamacpp", "library": "ollama"}
+_SCHEMES = ("http", "https", "unix")
 _NAME = re.compile(r"[!-~]{1,200}")
 
 
@@ -148,7 +149,10 @@ def _kind(model: dict[str, Any], server: str) -> str:
 
 def _length(model: dict[str, Any]) -> int | None:
     meta = model.get("meta")
-    for length in (model.get("max_model_len"), *(meta.get(name) for name in ("n_ctx", "n_ctx_train") if isinstance(meta, dict))):
+    for length in (
+        model.get("max_model_len"),
+        *(meta.get(name) for name in ("n_ctx", "n_ctx_train") if isinstance(meta, dict)),
+    ):
         if isinstance(length, int) and length > 0:
             return length
     return None
@@ -170,11 +174,14 @@ def _tidy(text: str) -> str:
     url = (text if "://" in text or text.startswith("unix:/") else f"http://{text}").rstrip("/").removesuffix("/v1")
     try:
         parts = urlsplit(url)
-        sound = parts.path.startswith("/") if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
+        host = parts.path.startswith("/") if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
+        sound = host and parts.scheme in _SCHEMES and not parts.query and not parts.fragment and "@" not in parts.netloc
     except ValueError:
         sound = False
-    if not sound or parts.scheme not in {"http", "https", "unix"} or parts.query or parts.fragment or "@" in parts.netloc:
-        raise StartError(f"{text!r} is no engine's URL: write http://host:port, https://host:port or unix:/path.", code=2)
+    if not sound:
+        raise StartError(
+            f"{text!r} is no engine's URL: write http://host:port, https://host:port or unix:/path.", code=2
+        )
     return url
 
 
@@ -192,7 +199,9 @@ def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
         return _UnixConnection(url.removeprefix("unix:"), timeout)
     parts = urlsplit(url)
     if parts.scheme == "https":
-        return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout, context=ssl.create_default_context())
+        return http.client.HTTPSConnection(
+            parts.hostname or "", parts.port, timeout=timeout, context=ssl.create_default_context()
+        )
     return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
 
 

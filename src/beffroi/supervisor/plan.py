@@ -4,7 +4,7 @@
 In: the command line, the configuration file, what discovery found. Out: the `Plan` that the supervisor carries out.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Plan:
     tls: dict[str, Any] | None = None
     config: Path | None = None
     resources: dict[str, Any] | None = None
-    engine: dict[str, Any] | None = field(default=None)
+    engine: dict[str, Any] | None = None
     worker_module: str = WORKER
     control_module: str = CONTROL
     engine_module: str = ENGINE
@@ -43,9 +43,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Ready:
-    """What a start came to: the ports that were taken, and the first key on the very first start."""
+    """What a start came to: the ports that were taken, the first key if it was made now, what is not ready and why."""
 
     port: int
     control_port: int
     first_key: str | None
-    problem: str | None
+    missing: dict[str, str]

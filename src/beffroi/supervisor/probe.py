@@ -1,26 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asks control whether every part is ready.
 
-In: the listening socket of the control port. Out: None, or what is not ready, in words.
+In: the listening socket of the control port. Out: what is not ready, part by part, in words.
 """
 
 import http.client
+import json
 import socket
 
 _TIMEOUT = 1.0
-_LONGEST = 2000
+_LONGEST = 64 << 10
 
 
-def readiness(door: socket.socket) -> str | None:
-    """None when `GET /readyz` answers 200; else its text, or why there was no answer."""
+def missing(door: socket.socket) -> dict[str, str]:
+    """The parts that `GET /readyz` says are not ready, each with its reason; empty when it answers 200."""
     host, port = door.getsockname()[:2]
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
-        text = answer.read(_LONGEST).decode("utf-8", "replace").strip()
+        body = answer.read(_LONGEST)
     except (OSError, http.client.HTTPException) as error:
-        return f"the control process does not answer ({error})"
+        return {"control": f"does not answer ({error})"}
     finally:
         connection.close()
-    return None if answer.status == 200 else text or f"status {answer.status}"
+    if answer.status == 200:
+        return {}
+    try:
+        parts = json.loads(body)["parts"]
+        return {name: str(part["reason"]) for name, part in parts.items() if not part["ready"]} or {
+            "control": "not ready"
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {"control": f"answers with status {answer.status}"}

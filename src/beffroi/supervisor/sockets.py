@@ -66,7 +66,9 @@ def _open(family: int, kind: int, protocol: int) -> socket.socket:
 
 def _reason(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"Port {port} on {host} is taken. Stop what listens there, or choose another port (--port, --control-port)."
+        return (
+            f"Port {port} on {host} is taken. Stop what listens there, or choose another port (--port, --control-port)."
+        )
     if error.errno == errno.EACCES:
         return f"Port {port} needs rights that this user has not. Choose one above 1023."
     return f"Cannot listen on {host}, port {port}: {error.strerror}."

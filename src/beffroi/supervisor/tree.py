@@ -26,6 +26,7 @@ from beffroi.supervisor.sockets import listen
 
 _log = structlog.stdlib.get_logger("beffroi.supervisor")
 _READY_WAIT = 30.0  # seconds until the start is reported although a part is not ready
+_ENGINE_WAIT = 5.0  # the same if only engines are missing: they are not ours to wait for
 _DRAIN_GRACE = 5.0  # seconds over the workers' own limit before they are killed
 _HASTE = 5.0  # seconds that a second signal leaves
 _LAST = 10.0  # seconds for control, and for the engine, to end
@@ -44,7 +45,9 @@ class Supervisor:
         self._announce = announce
         self._stops = 0  # how many times we were asked to stop
         self._wake = -1
-        self._terminal = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and _has_terminal()  # nohup(1) ignores SIGHUP
+        self._terminal = (
+            signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and _has_terminal()
+        )  # nohup(1) ignores SIGHUP
         self._sockets: list[socket.socket] = []
         self._workers: list[Child] = []
         self._control: list[Child] = []
@@ -89,10 +92,10 @@ class Supervisor:
         self._workers = [self._make_worker(slot) for slot in range(plan.workers)]
         for child in self._workers:
             child.start()
-        problem = self._await_readiness(doors[0])
+        missing = self._await_readiness(doors[0])
         if not self._stops or first_key:  # the key is shown once: even to somebody who is leaving
             ports = self._sockets[0].getsockname()[1], doors[0].getsockname()[1]
-            self._announce(Ready(*ports, first_key, problem))
+            self._announce(Ready(*ports, first_key, missing))
         return 0
 
     def _make_control(self, door: socket.socket) -> Child:
@@ -122,14 +125,17 @@ class Supervisor:
         }
         return Child(f"w{slot:02}", plan.worker_module, arguments, fds=(fd,))
 
-    def _await_readiness(self, door: socket.socket) -> str | None:
-        """None once control says that all is ready; else what it says when the wait is over."""
-        deadline = time.monotonic() + _READY_WAIT
-        problem: str | None = "not asked"
-        while problem and not self._stops and time.monotonic() < deadline:
+    def _await_readiness(self, door: socket.socket) -> dict[str, str]:
+        """What control says is not ready when the wait is over; nothing, as soon as all is."""
+        began = time.monotonic()
+        missing = {"control": "not asked"}
+        while missing and not self._stops:
+            wait = _ENGINE_WAIT if missing.keys() == {"engines"} else _READY_WAIT
+            if time.monotonic() > began + wait:
+                break
             self._turn(0.02)
-            problem = probe.readiness(door)
-        return problem
+            missing = probe.missing(door)
+        return missing
 
     def _turn(self, timeout: float | None = None, *, restart: bool = True) -> None:
         """Wait for something to happen, up to `timeout` seconds, and act on it."""
