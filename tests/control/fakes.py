@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ RESOURCES = {"engines": [{"name": "a", "url": "http://127.0.0.1:9"}], "models": 
 
 
 class Worker:
-    """Holds what the link gives it. `deaf`: takes changes and never says so."""
+    """Holds what the link gives it."""
 
     def __init__(self, data: Path, slot: int = 0) -> None:
         self.config = load_config(data)
@@ -78,6 +79,31 @@ class Worker:
     def count(self) -> ModelMetrics:
         """Counts of the model `m`."""
         return self.counted.models.setdefault("m", ModelMetrics())
+
+
+class WorkerThread:
+    """A worker with a loop in a thread of its own, for tests that block."""
+
+    def __init__(self, data: Path, slot: int = 0) -> None:
+        self._done = threading.Event()
+        self._joined = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._live(data, slot)))
+
+    async def _live(self, data: Path, slot: int) -> None:
+        with Worker(data, slot) as worker:
+            await until(lambda: worker.link.connected)
+            self._joined.set()
+            while not self._done.is_set():
+                await asyncio.sleep(0.02)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._joined.wait(10), "it never reached control"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
 
 
 class Answer:

@@ -48,7 +48,10 @@ class Moment(click.ParamType[int]):
 )
 @click.option("--until", type=Moment(), help="Until when, not included. Now when left out.")
 @click.option(
-    "--by", default="key,model", show_default=True, help="What to group by: key, model, day, project, engine."
+    "--by",
+    default="key,model",
+    show_default=True,
+    help="What to group by; of key, model, project, engine, endpoint, outcome, user, day, class.",
 )
 @data_option
 @json_option

@@ -16,7 +16,7 @@ import structlog
 REDACTED = "[redacted]"
 _SECRET = re.compile(
     r"bf-[0-9A-Za-z]{12}-[0-9A-Za-z]{8,}"  # a key of ours, whole or cut
-    r"|(?i:(?<![a-z])(?:bearer|basic)\s+[^\s\"',;]+)"
+    r"|(?i:(?<![a-z])(?:bearer|basic)\s+[^\s\"',;]{6,})"
     r"|(?i:(?:proxy-)?authorization\"?'?\s*[:=]\s*[^\r\n]+)"
     r"|(?i:(?<![a-z])(?:x-)?api[-_]key\"?'?\s*[:=]\s*[^\s,;}]+)"
     r"|(?<![0-9A-Za-z])sk-[0-9A-Za-z_-]{8,}"

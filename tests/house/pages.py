@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference pages that are written from the code: settings, metrics, commands, administrative events.
+
+In: the code. Out: Markdown. `python -m tests.house.pages` writes the files; a test holds them to the code.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from beffroi.cli.client import EXIT_STATUSES
+from beffroi.cli.main import main
+from beffroi.config import schema
+from beffroi.control.events import ACTIONS
+from beffroi.control.metrics import LONG, METRICS, SHORT
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
+_WRITTEN = "\n_Written from the code by `python -m tests.house.pages`; edit there._\n"
+
+
+def _table(headings: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [
+        f"| {' | '.join(row)} |" for row in [headings, *[[cell.replace("|", "\\|") for cell in row] for row in rows]]
+    ]
+    return [lines[0], "|" + "---|" * len(headings), *lines[1:]]
+
+
+def settings() -> str:
+    """Every setting of the configuration file."""
+    parts = {
+        "server": "## `server`: processes\n\nRead at start; a change takes effect at the next one.",
+        "gateway": "## `gateway`: the data plane\n\nTaken over while running. Sizes are in bytes, times in seconds.",
+        "resources": "## `resources`: what is served\n\nTaken over while running. Amounts are money per million tokens.",
+    }
+    lines = [
+        "# Settings",
+        "",
+        "A configuration is one file, YAML or TOML (`.toml`), named with `beffroi serve --config FILE`. It is read strictly:",
+        "an unknown name is refused with the nearest valid one, and all faults are told at once, each with its line.",
+        "While Beffroi runs, a changed file is taken over within a second, or at once on SIGHUP; one with faults is refused",
+        "and the configuration before it stays. Secrets are never in it: write `env:NAME` or `file:PATH`.",
+        "",
+        "```yaml",
+        "resources:",
+        "  engines:",
+        "    - name: gpu1",
+        "      url: http://127.0.0.1:8000",
+        "      kind: vllm",
+        "      api_key: env:GPU1_KEY",
+        "  models:",
+        "    - id: chat-small",
+        "      aliases: [chat]",
+        "      targets: [{engine: gpu1, model: org/Chat-Small-FP8}]",
+        "      max_model_len: 32768",
+        "      prices:",
+        "        - {input: 0.9, output: 4, reasoning: 21}",
+        "        - {effective: 2026-02-10, input: 1.9, output: 8, reasoning: 8}",
+        "```",
+    ]
+    for part, head in parts.items():
+        rows = [
+            [f"`{setting.name}`", setting.type, f"`{setting.default}`" if setting.default != "required" else "required"]
+            + [setting.sentence]
+            for setting in schema.reference()
+            if setting.name.startswith(f"{part}.")
+        ]
+        lines += ["", head, "", *_table(["Setting", "Type", "Default", "Meaning"], rows)]
+    return "\n".join(lines) + "\n" + _WRITTEN
+
+
+def metrics() -> str:
+    """Every metric."""
+    rows = [
+        [
+            f"`{kind.name}`",
+            kind.kind,
+            ", ".join(f"`{label}`" for label in kind.labels) or "none",
+            kind.unit,
+            kind.sentence,
+        ]
+        for kind in METRICS
+    ]
+    lines = [
+        "# Metrics",
+        "",
+        "`GET /metrics` on the control port (8401) and on `control.sock`, in Prometheus' text format. The workers count; control",
+        "asks them when it is scraped, at most five times a second. Counters carry the worker's slot and begin again at zero",
+        "when that worker is replaced, which `rate()` knows how to read; sum over `worker` for the whole.",
+        "",
+        "Labels are slots, configured models and engines, rooms, token classes, and codes of our own: their number is bounded",
+        "by the configuration, and nothing that a client sends becomes a label.",
+        "",
+        f"Histogram buckets end at powers of two of a microsecond: 2^{LONG[0]} to 2^{LONG[-1]} µs (1 ms to 18 min), and for the time",
+        f"between tokens 2^{SHORT[0]} to 2^{SHORT[-1]} µs (128 µs to 67 s).",
+        "",
+        *_table(["Metric", "Kind", "Labels", "Unit", "Meaning"], rows),
+    ]
+    return "\n".join(lines) + "\n" + _WRITTEN
+
+
+def commands(group: click.Group = main, path: str = "beffroi") -> Iterator[tuple[str, click.Command]]:
+    """Every command with its full name."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def cli() -> str:
+    """Every command, its options, and the exit statuses."""
+    lines = [
+        "# Command line",
+        "",
+        "`serve` starts Beffroi; the other commands talk to the running one through `control.sock` in its data directory, which",
+        "only the same user may open. While the control process restarts they wait for it, up to five seconds.",
+        "",
+        "The data directory is `--data`, else `$BEFFROI_DATA`, else `./.beffroi` if it exists, else `~/.local/share/beffroi`.",
+    ]
+    for name, command in commands():
+        context = click.Context(command, info_name=name)
+        lines += ["", f"## `{name}`", "", (command.help or "").strip().replace("\n    ", "\n"), "", "```"]
+        lines += [" ".join(context.command.get_usage(context).removeprefix("Usage: ").split()), "```", ""]
+        rows = []
+        for parameter in command.params:
+            record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                rows.append([f"`{record[0]}`", " ".join(record[1].split())])
+        lines += _table(["Option", "Meaning"], rows)
+    lines += ["", "## Exit statuses", ""]
+    lines += _table(["Status", "Meaning"], [[str(status), meaning] for status, meaning in EXIT_STATUSES.items()])
+    return "\n".join(lines) + "\n" + _WRITTEN
+
+
+def events() -> str:
+    """Every administrative event."""
+    rows = [[f"`{action}`", meaning] for action, meaning in sorted(ACTIONS.items())]
+    lines = [
+        "# Events",
+        "",
+        "What was done to Beffroi, and what it noticed about itself: one row of the table `events` each, written in the same",
+        "transaction as the act. Names follow the grammar `source:subject:action`.",
+        "",
+        *_table(["Event", "Meaning"], rows),
+    ]
+    return "\n".join(lines) + "\n" + _WRITTEN
+
+
+PAGES = {"settings.md": settings, "metrics.md": metrics, "cli.md": cli, "events.md": events}
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for page, write in PAGES.items():
+        (FOLDER / page).write_text(write(), "utf-8")
