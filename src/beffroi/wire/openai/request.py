@@ -36,8 +36,6 @@ class Message(msgspec.Struct, gc=False):
 
     role: Role
     content: str | list[Part] | None = None
-    tool_calls: Raw | None = None
-    function_call: Raw | None = None
 
 
 class Function(msgspec.Struct, gc=False):
