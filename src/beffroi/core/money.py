@@ -22,7 +22,7 @@ def upper_bound(tokens: int, nano_per_million: int) -> int:
     return -(-tokens * nano_per_million // MILLION)
 
 
-def parse_nano(text: str | int | float | Decimal) -> int:
+def parse_nano(text: str | float | Decimal) -> int:
     """Nano-units of an amount written by a person (`"0.9"`, `4`, `21.00`).
 
     Raises:

@@ -42,8 +42,7 @@ class Estimator:
         known = self._models.get(model)
         if known is None:
             return body_bytes // 4, min(int(START_OUTPUT), max_tokens)
-        output = int(known.output)
-        return int(body_bytes * known.average), output if output < max_tokens else max_tokens  # min() takes twice as long
+        return int(body_bytes * known.average), min(int(known.output), max_tokens)
 
     def lowest_input(self, model: str, body_bytes: int) -> int:
         """Input tokens that the engine would very likely have reported at least: the bill of a stream that was cut.

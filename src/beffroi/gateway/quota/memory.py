@@ -157,7 +157,7 @@ class CounterFile:
 
     def reaches(self, slot: int) -> bool:
         """Whether the file has room for `slot`, mapped here or not."""
-        return 0 <= slot < self.slots or (0 <= slot and os.fstat(self.fd).st_size >= layout.file_bytes(slot))
+        return 0 <= slot < self.slots or (slot >= 0 and os.fstat(self.fd).st_size >= layout.file_bytes(slot))
 
     def remap(self) -> None:
         """Map all of the file as it is now."""

@@ -75,9 +75,7 @@ def refusal(words: "memoryview[int]", base: int, plan: Plan, ask: Ask, tick: int
             continue
         wait = until_room(words, base, index, tick, limit - asked, house)
         need = "" if asked == 1 else f" and this request needs about {asked}"
-        found.append(
-            (wait, name, f"{left} of {limit} {unit} per {span} are left{need}; room returns in {wait:.1f} s")
-        )
+        found.append((wait, name, f"{left} of {limit} {unit} per {span} are left{need}; room returns in {wait:.1f} s"))
     running = words[base + RUNNING]
     if running >= most_running:
         why = f"{running} requests are in progress, the limit is {most_running}; wait for one to end"
