@@ -18,7 +18,7 @@ from beffroi.control.rows import Batch, Key, Open, Recovered
 from beffroi.control.segments import End, Found
 from beffroi.core import segment as format_
 
-_MOST = 8192  # records per transaction: bounds memory and how long the write lock is held
+MOST = 8192  # records per transaction: bounds memory and how long the write lock is held
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ class Gatherer:
         for boot, found in boots.items():
             dead = is_dead(boot)
             self._boot(boot, found, dead, haul)
-            if haul.records >= _MOST:
+            if haul.records >= MOST:
                 haul.more = True
                 return haul
         for boot in {one.boot for one in self._known.values()} - boots.keys():
@@ -76,16 +76,15 @@ class Gatherer:
         ended = True
         for index, found in enumerate(segments):
             place = self._places.get(found.key)
-            if place is not None and (place.finished or place.damage):
-                continue
+            if place.finished or place.damage if place else last and found.number < last.segment:
+                continue  # done with, or so long ago that its place is forgotten
             place = replace(place) if place else _next_place(found, last)
             moved_on = _begun_after(segments[index + 1 :])
             before = replace(place)
             final = moved_on is not None or dead
             self._segment(found, place, final, moved_on, haul)
-            if place != before or found.key not in self._places:
-                if place.offset or place.finished or place.damage:
-                    haul.places[found.key] = place
+            if place != before:
+                haul.places[found.key] = place
             last = place
             if not (place.finished or place.damage):
                 ended = False
@@ -107,7 +106,7 @@ class Gatherer:
             if place.offset == 0 and not self._enter(fd, place, final, haul):
                 return
             state, why = self._records(fd, place, haul)
-            if haul.records >= _MOST:
+            if haul.records >= MOST:
                 return
             if final:
                 self._end(fd, place, state, why, moved_on, haul)
@@ -144,7 +143,7 @@ class Gatherer:
             haul.bytes += part.end - place.offset
             place.offset, place.sequence = part.end, part.sequence
             state, why = part.state, part.why
-            if haul.records >= _MOST:
+            if haul.records >= MOST:
                 break
         return state, why
 

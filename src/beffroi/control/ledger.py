@@ -30,6 +30,8 @@ _COLUMNS = {
     "user": _t.end_user,
 }
 GROUPS = (*_COLUMNS, "day", "class")
+# A request has one first attempt; or none at all, and then one row that says why it was refused.
+_first = (_t.attempt == 1) | ((_t.attempt == 0) & (_t.attempts == 0))
 # Days begin at local midnight, which SQL cannot tell alike in every dialect. All zones are whole quarters of an hour
 # from UTC: SQL sums quarters, and Python puts each into its day.
 _QUARTER_NS = 900 * 1_000_000_000
@@ -75,7 +77,7 @@ def usage(
         groups["quarter"] = _t.ended_ns // _QUARTER_NS
     groups["currency"] = _t.currency
     sums = [
-        func.sum(case((_t.attempt <= 1, 1), else_=0)).label("requests"),
+        func.sum(case((_first, 1), else_=0)).label("requests"),
         func.sum(case((_t.state == "refused", 1), else_=0)).label("refused"),
         *(func.sum(_t[f"{kind}_tokens"]).label(f"{kind}_tokens") for kind in CLASSES),
         *(func.sum(_t[f"{kind}_nano"]).label(f"{kind}_nano") for kind in CLASSES),

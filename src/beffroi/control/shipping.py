@@ -72,7 +72,8 @@ class Shipper:
         self._charge = charge
         self._clock = clock or SystemClock()
         self._statements = Statements(engine)
-        self._places: dict[str, Place] | None = None
+        self._loaded = False
+        self._places: dict[str, Place] = {}
         self._open: dict[Key, Open] = {}
         self._dead: set[str] = set()
         self._roll_called = 0.0
@@ -138,7 +139,7 @@ class Shipper:
         except (SQLAlchemyError, OSError) as error:
             self._fault = f"{type(error).__name__}: {error}".splitlines()[0]
             log.error("shipping failed, it will be tried again", reason=self._fault)
-            self._places = None  # what was committed is for the database to say
+            self._loaded = False  # what was committed is for the database to say
             return _FAILED
 
     def step(self) -> int:
@@ -149,8 +150,8 @@ class Shipper:
         """
         self._looks += 1
         look, begun, shipped = self._looks, time.monotonic(), 0
-        places = self._load()
-        gatherer = Gatherer(places, self._open)
+        self._load()
+        gatherer = Gatherer(self._places, self._open)
         while True:
             self._call_roll()
             boots = files.find(self._directory)
@@ -167,12 +168,12 @@ class Shipper:
         self._complete, self._complete_at = look, begun
         return shipped
 
-    def _load(self) -> dict[str, Place]:
-        if self._places is None:
+    def _load(self) -> None:
+        if not self._loaded:
             with reading(self._engine) as connection:
                 self._open = load_open(connection)
                 self._places = load_places(connection)
-        return self._places
+            self._loaded = True
 
     def _call_roll(self) -> None:
         """Find out who is dead. Their segments are listed only after this, or one that they began last could be missed."""
@@ -199,12 +200,11 @@ class Shipper:
                 record_event(connection, actor="control", action=action, subject="journal", after=detail)
         self._gone = []
         self._records += haul.records
-        assert self._places is not None
         self._places.update(haul.places)
         for key in gone:
             self._places.pop(key, None)
-        for key_ in haul.batch.closed:
-            self._open.pop(key_, None)
+        for closed in haul.batch.closed:
+            self._open.pop(closed, None)
         self._open.update(haul.batch.opened)
         self._open.update(haul.batch.moved)
         if self._charge is not None:
@@ -213,13 +213,13 @@ class Shipper:
 
     def _delete(self, segments: Iterable[Found]) -> None:
         """Remove the files that are shipped; of their places only the newest of each boot is remembered."""
-        assert self._places is not None
         newest: dict[str, int] = {}
         for place in self._places.values():
             newest[place.boot] = max(place.segment, newest.get(place.boot, 0))
         for found in segments:
-            place_ = self._places.get(found.key)
-            if place_ is not None and place_.finished:
+            known = self._places.get(found.key)
+            # One that is forgotten was shipped: a power cut brought its file back.
+            if known.finished if known else found.number < newest.get(found.boot, 0):
                 found.path.unlink(missing_ok=True)
         self._gone = [
             place.key for place in self._places.values() if place.finished and place.segment < newest[place.boot]

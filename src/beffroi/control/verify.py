@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The proof that nothing was lost and nothing counted twice: journal and ledger held against each other.
 
-In: the ledger's database and the journal directory, with or without anybody writing. Out: a report of counts and problems.
+In: the ledger's database and the journal directory, with or without anybody writing. Out: a report of counts and findings.
 Reads only. Looks in the order that makes each finding certain: who is dead, then which files, then the ledger.
 """
 
@@ -31,13 +31,13 @@ class Report(msgspec.Struct):
     """What was found.
 
     Attributes:
-        ok: no problem.
+        ok: no findings.
         segments, records: read here, whole files; unshipped: of these records, those not in the ledger yet.
         exchanges: settled attempts in the ledger; refused: requests without an attempt; recovered: of the exchanges,
             those whose worker died.
         open: intents without a settlement: in flight; orphaned: of these, those whose worker is dead, which shipping
             settles once it has read all that this worker wrote.
-        problems: what should not be; notes: what may be, and is worth knowing.
+        findings: what should not be; notes: what may be, and is worth knowing.
     """
 
     ok: bool = True
@@ -49,7 +49,7 @@ class Report(msgspec.Struct):
     recovered: int = 0
     open: int = 0
     orphaned: int = 0
-    problems: list[str] = msgspec.field(default_factory=list)
+    findings: list[str] = msgspec.field(default_factory=list)
     notes: list[str] = msgspec.field(default_factory=list)
 
 
@@ -65,7 +65,7 @@ def verify(engine: Engine, directory: Path) -> Report:
     finally:
         for fd in opened.values():
             os.close(fd)
-    report.ok = not report.problems
+    report.ok = not report.findings
     return report
 
 
@@ -93,23 +93,23 @@ class _Check:
         """All checks."""
         for place in self._places.values():
             if place.damage:
-                self._problem(f"{place.key} is damaged at byte {place.offset}: {place.damage}")
+                self._finding(f"{place.key} is damaged at byte {place.offset}: {place.damage}")
         for boot, segments in boots.items():
             self._boot(boot, segments)
         self._pairs()
         self._counts(boots)
 
-    def _problem(self, text: str) -> None:
-        self._report.problems.append(text)
+    def _finding(self, text: str) -> None:
+        self._report.findings.append(text)
 
     def _boot(self, boot: str, segments: list[Found]) -> None:
         expected: int | None = None
         begun = [(found, header) for found in segments if (header := self._header(found)) is not None]
         for place, (found, header) in enumerate(begun):
             if (header.worker, header.boot, header.number) != (found.worker, found.boot, found.number):
-                self._problem(f"{found.key} holds the segment of another writer or another number")
+                self._finding(f"{found.key} holds the segment of another writer or another number")
             if expected is not None and header.base != expected:
-                self._problem(f"{found.key} begins at record {header.base}, not {expected}: records are missing")
+                self._finding(f"{found.key} begins at record {header.base}, not {expected}: records are missing")
             final = place + 1 < len(begun) or boot in self._dead
             expected = self._segment(found, header, final, last=place + 1 == len(begun))
 
@@ -120,7 +120,7 @@ class _Check:
         try:
             return format_.unpack(os.pread(fd, format_.SIZE, 0))
         except format_.BadHeader as error:
-            self._problem(f"{found.key}: {error}")
+            self._finding(f"{found.key}: {error}")
             return None
 
     def _segment(self, found: Found, header: format_.Header, final: bool, *, last: bool) -> int | None:
@@ -138,13 +138,13 @@ class _Check:
             if state is End.CLEAN:
                 break
         if last and final and files.lies_beyond(fd, offset, sequence):
-            self._problem(
+            self._finding(
                 f"{found.key} is damaged at byte {offset}: {why or 'a gap'}, and good records stand behind it"
             )
             return None
         if state is not End.CLEAN and last:
             if not final:
-                self._problem(f"{found.key} does not read on at byte {offset}: {why}")
+                self._finding(f"{found.key} does not read on at byte {offset}: {why}")
                 return None
             report.notes.append(
                 f"{found.key} ends at byte {offset} in a record that was cut short; nobody was told of it"
@@ -168,9 +168,9 @@ class _Check:
         intents = self._open | self._intents
         for (request_id, attempt), count in self._settlements.items():
             if count > 1:
-                self._problem(f"{request_id} attempt {attempt} is settled {count} times in the journal")
+                self._finding(f"{request_id} attempt {attempt} is settled {count} times in the journal")
             if attempt and (request_id, attempt) not in intents:
-                self._problem(f"{request_id} attempt {attempt} is settled in the journal without an intent")
+                self._finding(f"{request_id} attempt {attempt} is settled in the journal without an intent")
         waiting = [boot for key, boot in intents.items() if key not in self._settlements]
         self._report.open = len(waiting)
         # A boot without files is dead as well: a living writer always has one.
@@ -201,20 +201,20 @@ class _Check:
             states = rows.get(boot, Counter())
             accounted = states["settled"] + states["recovered"] + open_[boot]
             if accounted != place.intents:
-                self._problem(f"boot {boot}: {place.intents} intents were shipped, the ledger accounts for {accounted}")
+                self._finding(f"boot {boot}: {place.intents} intents were shipped, the ledger accounts for {accounted}")
             settled = states["settled"] + states["unmatched"]
             if settled != place.settlements:
-                self._problem(f"boot {boot}: {place.settlements} settlements were shipped, the ledger holds {settled}")
+                self._finding(f"boot {boot}: {place.settlements} settlements were shipped, the ledger holds {settled}")
             if boot not in boots and place.finished and open_[boot]:
-                self._problem(f"boot {boot} is dead and shipped, and {open_[boot]} of its intents are not settled")
+                self._finding(f"boot {boot} is dead and shipped, and {open_[boot]} of its intents are not settled")
         for boot in rows.keys() - newest.keys():
-            self._problem(f"boot {boot} has rows in the ledger, and shipping has no record of it")
+            self._finding(f"boot {boot} has rows in the ledger, and shipping has no record of it")
 
     def _unmatched(self) -> None:
         t = exchanges.c
         query = select(t.request_id, t.attempt).where(t.attempt > 0, t.intent_ns.is_(None)).limit(_SHOWN + 1)
         found = self._connection.execute(query).all()
         for request_id, attempt in found[:_SHOWN]:
-            self._problem(f"{request_id} attempt {attempt} is settled in the ledger without an intent")
+            self._finding(f"{request_id} attempt {attempt} is settled in the ledger without an intent")
         if len(found) > _SHOWN:
-            self._problem("more settlements without an intent follow")
+            self._finding("more settlements without an intent follow")

@@ -14,8 +14,20 @@ from pathlib import Path
 
 from beffroi.core import segment as format_
 from beffroi.core.errors import BeffroiError, InternalError, JournalUnavailable
-from beffroi.core.record import HEADER, INTENT, PROGRESS, REFUSALS, SETTLEMENT
-from beffroi.core.record import Intent, Payload, Refusals, Settlement, frame, is_attempt, reframe
+from beffroi.core.record import (
+    HEADER,
+    INTENT,
+    PROGRESS,
+    REFUSALS,
+    SETTLEMENT,
+    Intent,
+    Payload,
+    Refusals,
+    Settlement,
+    frame,
+    is_attempt,
+    reframe,
+)
 from beffroi.gateway.journal import bounds
 from beffroi.gateway.journal.bounds import MAX_INTENT, MAX_RECORD
 from beffroi.gateway.journal.sync import Syncer
