@@ -189,6 +189,7 @@ class Served:
         """Start it, and wait until it serves."""
         if not self.bare:
             self.write_config()
+        fresh = not (self.data / "keys.bin").exists()
         with self.log.open("ab") as out:
             self.popen = subprocess.Popen(
                 self.command(),
@@ -202,7 +203,7 @@ class Served:
         if ready:
             self.wait_ready(within)
             if not self.key:
-                self.key = self.first_key()
+                self.key = self.printed_key() if fresh else self.new_key()
         return self
 
     def wait_ready(self, within: float = 20) -> float:
@@ -215,10 +216,12 @@ class Served:
             raise AssertionError(f"serve ended with {self.popen.returncode}:\n{self.output[-3000:]}")
         return all(get(port, "/readyz")[0] == 200 for port in (self.control_port, self.port))
 
-    def first_key(self) -> str:
-        """The key that the first start printed, or a new one."""
+    def printed_key(self) -> str:
+        """The key that the first start prints, once it has."""
+        wait_for(lambda: KEY.search(self.output) is not None, 5, "the first key is printed")
         found = KEY.search(self.output)
-        return found[0] if found else self.new_key()
+        assert found
+        return found[0]
 
     def stop(self, within: float = 20) -> int:
         """SIGTERM, and the exit status; whatever outlives it is killed and reported."""
