@@ -102,7 +102,7 @@ def test_while_control_is_away_a_command_waits_and_then_says_so(tmp_path: Path) 
 
 
 def test_a_command_outlives_a_restart_of_control(tmp_path: Path) -> None:
-    """kill -9, and the command that was given meanwhile is done when control is back."""
+    """Kill -9, and the command that was given meanwhile is done when control is back."""
     with control(tmp_path) as running, WorkerThread(tmp_path):
         running.process.kill()
         running.process.wait()

@@ -29,12 +29,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
 
 def paths(app: Any) -> set[str]:
     """Every path that an application has a route for."""
-    return {cast(Route, route).path for route in app.routes}
+    return {cast("Route", route).path for route in app.routes}
 
 
 def test_the_port_has_the_open_routes_and_no_other() -> None:
     """Default deny: a new route is closed until it is put on the list."""
-    nobody = cast(House, SimpleNamespace())
+    nobody = cast("House", SimpleNamespace())
     assert paths(port_app(nobody)) == set(OPEN) == {"/livez", "/readyz", "/metrics"}
     assert paths(socket_app(nobody)) == {path for _, path, _ in ROUTES}
     assert all(type(route) is Route for route in [*port_app(nobody).routes, *socket_app(nobody).routes])

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control process as a process: start, kill -9, reload, stop."""
 
-import os
 import signal
 import sqlite3
 import time
@@ -149,7 +148,7 @@ async def test_a_faulty_file_after_kill_9_does_not_keep_it_down(tmp_path: Path) 
 
 
 async def test_an_act_that_reached_only_the_database_is_made_good_at_the_next_start(tmp_path: Path) -> None:
-    """kill -9 between commit and log: the revocation holds all the same."""
+    """Kill -9 between commit and log: the revocation holds all the same."""
     with control(tmp_path) as running, Worker(tmp_path) as worker:
         (key,) = worker.keys
         running.process.kill()
@@ -164,7 +163,7 @@ def test_a_lost_pepper_stops_the_start_and_says_so(tmp_path: Path) -> None:
     """Without it every key would be refused without a word."""
     with control(tmp_path):
         pass
-    os.unlink(tmp_path / "peppers.bin")
+    (tmp_path / "peppers.bin").unlink()
     running = Control(tmp_path)
     assert running.ready is None
     assert "peppers.bin" in running.log() and "Traceback" not in running.log()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from beffroi.cli import show
 from beffroi.cli.client import Absent, call
@@ -43,10 +44,8 @@ def verify(data: Path | None, as_json: bool) -> None:
 
 def _offline(directory: Path) -> Any:
     # Imported here: every other command is spared the half second that the database's library takes to load.
-    import msgspec
-
-    from beffroi.control import ledger
-    from beffroi.store.engine import open_engine
+    from beffroi.control import ledger  # noqa: PLC0415
+    from beffroi.store.engine import open_engine  # noqa: PLC0415
 
     database = directory / "beffroi.db"
     if not database.is_file():

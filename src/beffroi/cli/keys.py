@@ -137,9 +137,10 @@ def _models(key: dict[str, Any]) -> str:
 def _limits(key: dict[str, Any]) -> str:
     limits = key["limits"]
     parts = [f"{limits[name]} {unit}" for name, unit in _LIMITS if limits.get(name) is not None]
-    for name in ("hard_budget", "soft_budget"):
-        if limits.get(name) is not None:
-            parts.append(
-                f"{name.removesuffix('_budget')} {show_money(limits[name])}/{limits.get('budget_period', 'month')}"
-            )
+    period = limits.get("budget_period", "month")
+    parts += [
+        f"{kind} {show_money(limits[f'{kind}_budget'])}/{period}"
+        for kind in ("hard", "soft")
+        if limits.get(f"{kind}_budget") is not None
+    ]
     return ", ".join(parts) or "none"

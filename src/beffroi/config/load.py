@@ -56,7 +56,7 @@ class Source(NamedTuple):
         return _nearest(self.lines, place)
 
 
-EMPTY = Source(Document(), "(no file)", {}, Path("."))
+EMPTY = Source(Document(), "(no file)", {}, Path())
 
 
 def load(path: Path) -> Source:
@@ -80,7 +80,7 @@ def load(path: Path) -> Source:
     return parse(text, str(path), toml=path.suffix == ".toml", base=path.parent)
 
 
-def parse(text: str, file: str, *, toml: bool = False, base: Path = Path(".")) -> Source:
+def parse(text: str, file: str, *, toml: bool = False, base: Path = Path()) -> Source:
     """As `load`, from text; relative paths in it count from `base`."""
     problems: list[Problem] = []
     value, lines = _toml(text, file) if toml else _yaml(text, file, problems)
@@ -100,7 +100,7 @@ def resources(value: object, file: str) -> Source:
     found = _Reader({}, problems).struct(value, Resources, ("resources",))
     if problems or found is None:
         raise Invalid(file, problems)
-    return Source(Document(resources=found), file, {}, Path("."))
+    return Source(Document(resources=found), file, {}, Path())
 
 
 def _nearest(lines: dict[Place, int], place: Place) -> int:
@@ -171,7 +171,7 @@ def _called(value: object) -> str:
 
 
 def _reworded(message: str) -> str:
-    """msgspec's sentence in ours: what was expected comes first, names of Python types become words."""
+    """Msgspec's sentence in ours: what was expected comes first, names of Python types become words."""
     words = {
         "`int`": "a whole number",
         "`float`": "a number",

@@ -40,6 +40,10 @@ class Peer:
         self.answers: dict[int, asyncio.Future[bus.Metrics | bus.CutDone]] = {}
         self._writer = writer
 
+    def close(self) -> None:
+        """Let the worker go; it comes back by itself."""
+        self._writer.close()
+
     def send(self, message: bus.ToWorker) -> None:
         """Queue a message; a peer that has stopped reading loses its connection."""
         if self._writer.transport.get_write_buffer_size() > MAX_UNSENT:
@@ -73,7 +77,7 @@ class Bus:
 
     async def start(self, path: Path) -> None:
         """Listen at `path`, which only this user may open. What an earlier control left there is replaced."""
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 - a name in a local directory, once
         mask = os.umask(0o177)
         try:
             self._server = await asyncio.start_unix_server(self._serve, str(path))
@@ -85,7 +89,7 @@ class Bus:
         if self._server is not None:
             self._server.close()
             for peer in list(self._all):
-                peer._writer.close()
+                peer.close()
             await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

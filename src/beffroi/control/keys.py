@@ -318,7 +318,7 @@ class Keys:
 
 
 def _shown(row: Row[Any], spent: Spent | None) -> dict[str, Any]:
-    shown = {name: value for name, value in row._mapping.items() if name not in ("hash", "pepper_id", "slot")}
+    shown = {name: value for name, value in row._asdict().items() if name not in ("hash", "pepper_id", "slot")}
     return shown | ({} if spent is None else {"spent": spent.spent, "reserved": spent.reserved})
 
 

@@ -31,7 +31,7 @@ def replace_file(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.rename(temporary, path)
+        temporary.rename(path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
@@ -109,12 +109,12 @@ class KeyFiles:
         self._data = data
         self.keys = {key.id: key for key in keys}
         self.peppers = peppers
-        self.revision = self._revision_for(keys)
+        self.revision = self._first_revision()
         self._fd = -1
         self._size = 0
         self._compact()
 
-    def _revision_for(self, keys: list[KeyRecord]) -> int:
+    def _first_revision(self) -> int:
         try:
             before = load_keys(self._data)
         except FileNotFoundError:

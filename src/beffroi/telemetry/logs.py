@@ -53,9 +53,7 @@ def _is_secret(name: object) -> bool:
 
 
 def _redactor(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    cleared = redact(event)
-    assert isinstance(cleared, dict)
-    return cleared
+    return {str(redact(name)): REDACTED if _is_secret(name) else redact(value, 1) for name, value in event.items()}
 
 
 def configure(process: str, level: str = "info") -> None:
