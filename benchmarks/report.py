@@ -182,7 +182,7 @@ def text(results: Results, options: Options, about: dict[str, Any]) -> str:
 def write(results: Results, options: Options, about: dict[str, Any], folder: Path) -> Path:
     """RESULTS.md and results/<date>-<machine>.json below `folder`; → the JSON file."""
     file = folder / "results" / f"{about['date']}-{slug(about['machine'])}.json"
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     kept = [vars(v) | {"kept": v.kept} for v in verdicts(results)]
     data = {
         "about": about,

@@ -143,7 +143,7 @@ class Runner:
         return f"{name} " + "/".join(f"{one[0]:.0f}" if one else "–" for one in last)
 
     def _tls(self) -> None:
-        for turn in range(max(2, self.options.rounds // 2)):
+        for turn in range(self.options.rounds):
             for name in (OURS, TLS) if turn % 2 else (TLS, OURS):
                 for workload, fresh in (("tls", False), ("tls new", True)):
                     count = self.options.tls_requests // (4 if fresh else 1)
