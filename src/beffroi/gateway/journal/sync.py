@@ -16,7 +16,7 @@ from beffroi.gateway.journal.segments import Segment
 
 _RETRY = 0.25
 # The part of the interval that is waited for company; the rest is for the thread to be scheduled in.
-_GATHER = 0.6
+_GATHER = 0.85
 
 
 class Syncer:
