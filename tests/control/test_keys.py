@@ -4,9 +4,11 @@
 import asyncio
 import contextlib
 import json
+import resource
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -189,6 +191,22 @@ async def test_a_new_pepper_serves_the_keys_to_come_and_the_old_goes_on(running:
         assert those[0].keys[new["id"]].hash == key_hash(new["key"], table.peppers[peppers[new["id"]]])
     database = (running.data / "beffroi.db").read_bytes() + (running.data / "beffroi.db-wal").read_bytes()
     assert not any(pepper in database for pepper in table.peppers.values())
+
+
+async def test_a_full_disk_refuses_the_act_and_leaves_nothing_half_done(tmp_path: Path) -> None:
+    """A size limit on every file of the process is a full disk; with room again the same act works."""
+    with control(tmp_path) as alone, Worker(tmp_path) as worker:
+        made = await create(alone)
+        pid, kind = alone.process.pid, resource.RLIMIT_FSIZE
+        before = resource.prlimit(pid, kind)
+        resource.prlimit(pid, kind, (100, before[1]))
+        for path, body in ((f"/api/v1/keys/{made['id']}/revoke", {}), ("/api/v1/keys", {"name": "k"})):
+            refused = await ask(alone, "POST", path, body)
+            assert (refused.status, refused.json["code"]) == (503, "storage_unavailable")
+        assert len(load_keys(tmp_path).keys) == 2 and not worker.keys[made["id"]].revoked
+        resource.prlimit(pid, kind, before)
+        done = await ask(alone, "POST", f"/api/v1/keys/{made['id']}/revoke", {})
+        assert done.status == 200 and worker.keys[made["id"]].revoked
 
 
 async def test_many_acts_at_once_keep_their_order(running: Control) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference pages that are written from the code: settings, metrics, commands, administrative events.
+"""The reference pages that are written from the code: settings, metrics, commands, events, errors.
 
 In: the code. Out: Markdown. `python -m tests.house.pages` writes the files; a test holds them to the code.
 """
@@ -14,6 +14,7 @@ from beffroi.cli.main import main
 from beffroi.config import schema
 from beffroi.control.events import ACTIONS
 from beffroi.control.metrics import LONG, METRICS, SHORT
+from beffroi.core.errors import BeffroiError
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
 _WRITTEN = "\n_Written from the code by `python -m tests.house.pages`; edit there._\n"
@@ -39,7 +40,8 @@ def settings() -> str:
         "A configuration is one file, YAML or TOML (`.toml`), named with `beffroi serve --config FILE`. It is read strictly:",
         "an unknown name is refused with the nearest valid one, and all faults are told at once, each with its line.",
         "While Beffroi runs, a changed file is taken over within a second, or at once on SIGHUP; one with faults is refused",
-        "and the configuration before it stays. Secrets are never in it: write `env:NAME` or `file:PATH`.",
+        "and the configuration before it stays. Secrets are never in it: write `env:NAME` or `file:PATH`, whose new",
+        "content a SIGHUP has read.",
         "",
         "```yaml",
         "resources:",
@@ -60,8 +62,12 @@ def settings() -> str:
     ]
     for part, head in parts.items():
         rows = [
-            [f"`{setting.name}`", setting.type, f"`{setting.default}`" if setting.default != "required" else "required"]
-            + [setting.sentence]
+            [
+                f"`{setting.name}`",
+                setting.type,
+                "required" if setting.default == "required" else f"`{setting.default}`",
+                setting.sentence,
+            ]
             for setting in schema.reference()
             if setting.name.startswith(f"{part}.")
         ]
@@ -147,7 +153,43 @@ def events() -> str:
     return "\n".join(lines) + "\n" + _WRITTEN
 
 
-PAGES = {"settings.md": settings, "metrics.md": metrics, "cli.md": cli, "events.md": events}
+def error_classes(root: type[BeffroiError] = BeffroiError) -> Iterator[type[BeffroiError]]:
+    """The class and all below it, in the order of the source."""
+    yield root
+    for kind in root.__subclasses__():
+        yield from error_classes(kind)
+
+
+def errors() -> str:
+    """Every error that a client can meet."""
+    rows = [
+        [
+            f"`{kind.code}`",
+            str(kind.status),
+            f"`{kind.type}`",
+            "yes" if kind.retryable else "no",
+            " ".join((kind.__doc__ or "").partition("\n\n")[0].split()),
+        ]
+        for kind in error_classes()
+        if kind.code is not None and "code" in vars(kind)
+    ]
+    lines = [
+        "# Errors",
+        "",
+        'Each answer of the API that is no success has the body `{"error": {"message", "type", "param", "code"}, "detail"}`;',
+        "`detail` is the message once more, as text, for clients that read only that. 429 and 503 carry `Retry-After`, 405",
+        "`Allow`, 401 `WWW-Authenticate`, and every answer `x-request-id`. A fault in a field of the request is",
+        "`invalid_request_error` with the field's name in `param` and no code.",
+        "",
+        "A stream that breaks after its first byte ends with one event that has `error` and the finish reason `error`; there is",
+        "no `[DONE]` after it. What was delivered until then is billed.",
+        "",
+        *_table(["Code", "Status", "Type", "Try again", "What happened"], rows),
+    ]
+    return "\n".join(lines) + "\n" + _WRITTEN
+
+
+PAGES = {"settings.md": settings, "metrics.md": metrics, "cli.md": cli, "events.md": events, "errors.md": errors}
 
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)

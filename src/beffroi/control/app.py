@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -179,10 +180,15 @@ def _app(house: House, routes: list[tuple[str, str, Handler]]) -> Starlette:
     by_path: dict[str, dict[str, Handler]] = {}
     for method, path, handler in routes:
         by_path.setdefault(path, {})[method] = handler
-    return Starlette(
-        routes=[_route(house, path, handlers) for path, handlers in by_path.items()],
-        exception_handlers={BeffroiError: _refused, HTTPException: _not_found, Exception: _failed},  # type: ignore[dict-item]
-    )
+    refusals: dict[Any, Any] = {
+        BeffroiError: _refused,
+        HTTPException: _not_found,
+        SQLAlchemyError: _not_stored,
+        OSError: _not_stored,
+        Exception: _failed,
+    }
+    pages = [_route(house, path, handlers) for path, handlers in by_path.items()]
+    return Starlette(routes=pages, exception_handlers=refusals)
 
 
 def _route(house: House, path: str, handlers: dict[str, Handler]) -> Route:
@@ -225,6 +231,12 @@ async def _not_found(request: Request, error: HTTPException) -> Response:
     return problem(
         error.status_code, code, detail.get(error.status_code, error.detail), headers=dict(error.headers or {})
     )
+
+
+async def _not_stored(request: Request, error: Exception) -> Response:
+    log.error("the data directory does not take or give what a page needs", path=request.url.path, exc_info=error)
+    detail = "the data directory cannot be read or written now (is its disk full?); what was asked can be asked again"
+    return problem(503, "storage_unavailable", detail, headers={"retry-after": "1"})
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -40,7 +40,8 @@ class Configuration:
         self._engine = engine
         self.path = path
         self._found = [] if found is None else [resources(found, "(found at start)")]
-        self._server: object = None
+        self._fixed: object = None
+        self.read: Mark = None  # the file as it was when it was last read
 
     def publish(self) -> Config:
         """Compile and write the snapshot; unchanged content keeps its revision.
@@ -49,18 +50,19 @@ class Configuration:
             Invalid: nothing was changed.
             OSError: it could not be written.
         """
+        self.read = self.mark()  # before reading: a change while it is read is then seen as one
         source = EMPTY if self.path is None else load(self.path)
         config, changed = publish_config(self._data, compile_config([source, *self._found], 0))
-        self._note_server(source)
+        self._note_fixed(source)
         if changed:
             self._applied(config)
         return config
 
-    def _note_server(self, source: Source) -> None:
-        server = source.document.server
-        if self._server not in (None, server):
-            log.warning("the `server` part of the configuration changed; it takes effect at the next start")
-        self._server = server
+    def _note_fixed(self, source: Source) -> None:
+        fixed = source.document.server, source.document.gateway.time_zone
+        if self._fixed not in (None, fixed):
+            log.warning("`server` or `gateway.time_zone` has changed; processes and budgets follow at the next start")
+        self._fixed = fixed
 
     def mark(self) -> Mark:
         """What changes when the file does; None while there is none."""
@@ -111,7 +113,6 @@ class Watch:
         self._take = take
         self._refuse = refuse
         self._told = asyncio.Event()
-        self._mark = configuration.mark()
         self._revision = 0
 
     def tell(self) -> None:
@@ -121,15 +122,15 @@ class Watch:
     async def run(self, revision: int) -> None:
         """Watch until cancelled; `revision` is the one in force."""
         self._revision = revision
+        configuration = self._configuration
         while True:
             try:
                 await asyncio.wait_for(self._told.wait(), EVERY)
             except TimeoutError:
-                mark = self._configuration.mark()
-                if mark is None or mark == self._mark:  # a file that is gone changes nothing
+                mark = configuration.mark()
+                if mark is None or mark == configuration.read:  # a file that is gone changes nothing
                     continue
             self._told.clear()
-            self._mark = self._configuration.mark()
             await self._reload()
 
     async def _reload(self) -> None:

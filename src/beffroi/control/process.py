@@ -106,6 +106,7 @@ def main() -> int:
     """Run the process; its exit status: 0 told to stop, 2 the configuration is refused, 1 anything else."""
     arguments = msgspec.json.decode(os.environ["BEFFROI_CHILD"], type=Arguments)
     logs.configure("control")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until somebody listens: the file is about to be read anyway
     try:
         require_loopback(arguments.host)
         prepared = _Prepared(arguments)
