@@ -32,10 +32,10 @@ format: dev-env ## Put the source into its one form
 	$(RUN)/ruff check --fix-only .
 
 bench: dev-env ## Measure again what the README claims (an hour; see benchmarks/)
-	@exec $(RUN)/python benchmarks/run.py $(ARGS)
+	@exec $(RUN)/python -m benchmarks.run $(ARGS)
 
 chaos: dev-env ## Kill it a hundred times under load, and count (an hour; see tests/chaos/)
-	@exec $(RUN)/python -m pytest -m chaos tests/chaos $(ARGS)
+	@exec $(RUN)/python -m tests.chaos $(ARGS)
 
 lock: ## Resolve the dependencies again, no release younger than a week (needs uv)
 	scripts/lock

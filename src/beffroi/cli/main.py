@@ -12,16 +12,11 @@ from beffroi.cli.serve import serve
 from beffroi.cli.usage import usage
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(commands=[serve, keys, usage, journal], context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="beffroi", prog_name="beffroi")
 def main() -> None:
     """Beffroi: a gateway for language models."""
 
-
-main.add_command(serve)
-main.add_command(keys)
-main.add_command(usage)
-main.add_command(journal)
 
 if __name__ == "__main__":
     main()

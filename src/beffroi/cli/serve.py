@@ -33,7 +33,7 @@ _PORT = click.IntRange(0, 65535)
     "--control-port", type=_PORT, help="Port of health and metrics, on loopback; 0 takes a free one.  [default: 8401]"
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 256), help="Gateway processes, one core each.  [default: half the cores]"
+    "--workers", type=click.IntRange(1, 64), help="Gateway processes, one core each.  [default: half the cores]"
 )
 @click.option(
     "--engine",
