@@ -53,7 +53,7 @@ class Worker:
         counters = Counters(self.data / "counters.bin", worker=number, workers=int(child["workers"]), clock=clock, zone=zone)
         counters.reset_worker(number)
         # A settlement's counters are written in the journal's turn: together, and before the last byte leaves.
-        journal = Journal(self.data, worker=number, boot=boot, loop=loop, before_then=counters.gather())
+        journal = Journal(self.data / "journal", worker=number, boot=boot, loop=loop, before_then=counters.gather())
         self.house = House(config, Keys(load_keys(self.data)), journal, counters, WorkerMetrics(number, boot), clock, loop)
         self.connections: set[ClientConnection] = set()
         self.link = Link(self, path=self.data / "bus.sock", worker=number, boot=boot, loop=loop)

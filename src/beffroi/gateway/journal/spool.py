@@ -49,6 +49,7 @@ class Journal:
         boot: id of this process, 32 hexadecimal digits.
         segment_bytes: size of one file; how many are made ahead grows with what is in flight.
         sync_interval: seconds within which a sync starts after a write.
+        before_then: what else must be done once a turn before anybody hears of its records.
 
     Memory is bounded: settlements that wait for the disk are at most those in flight when it failed (no intent is
     taken meanwhile); records of requests that were refused without an intent wait up to 4096, then are only counted
@@ -64,10 +65,12 @@ class Journal:
         loop: asyncio.AbstractEventLoop,
         segment_bytes: int = 8 << 20,
         sync_interval: float = 0.010,
+        before_then: Callable[[], None] | None = None,
     ) -> None:
         self.records = 0
         self.open = 0  # intents without a settlement
         self._loop = loop
+        self._before_then = before_then
         self._next = 1  # sequence of the next record
         self._room = 0  # bytes that records may take before new space must be found
         self._frames: list[bytes] = []
@@ -209,6 +212,8 @@ class Journal:
             self._prepare()
         if self.lag_bytes > 2 * self._tape.size:
             self._set("stall", f"{self.lag_bytes} bytes wait for a sync that does not end")
+        if self._before_then is not None:
+            self._before_then()
         self._call(thens[:done] if error else thens, None)
         if error is not None:
             self._call(thens[done:], _unavailable())
