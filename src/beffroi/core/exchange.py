@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Coroutine, Generator
 from typing import Any, Protocol
 
+import msgspec
+
 from beffroi.core.errors import BeffroiError
 from beffroi.core.price import FREE, NO_COST, Cost, Price, Tokens
 from beffroi.core.snapshot import KeyRecord
@@ -43,8 +45,8 @@ class ClientSide(Protocol):
         ...
 
 
-class Exchange:
-    """One request on its way. Defaults stand on the class: an exchange pays only for what it uses.
+class Exchange(msgspec.Struct, eq=False):
+    """One request on its way; a slot for each thing that a room learns.
 
     Attributes:
         wall_ns, started: when the first byte of the request was read, Unix and monotonic nanoseconds.
@@ -55,17 +57,27 @@ class Exchange:
         awaiting: what the suspended flow waits for; a resumption for anything else is stale and ignored.
     """
 
+    client: ClientSide
+    id: str
+    wall_ns: int
+    started: int
     # the request, as the wire side read it
-    method = ""
-    path = ""
-    http10 = keep = expect = complete = ended = begun = head_only = False
+    parts: list[bytes] = []
+    method: str = ""
+    path: str = ""
+    http10: bool = False
+    keep: bool = False
+    expect: bool = False
+    complete: bool = False
+    head_only: bool = False
     authorization: bytes | None = None
-    content_type = content_encoding = b""
+    content_type: bytes = b""
+    content_encoding: bytes = b""
     content_length: int | None = None
-    size = 0
-    address = ""
-    body = b""
-    endpoint = ""
+    size: int = 0
+    address: str = ""
+    body: bytes = b""
+    endpoint: str = ""
     # the rooms
     key: KeyRecord | None = None
     view: Any = None
@@ -73,36 +85,32 @@ class Exchange:
     model: Any = None
     ticket: Any = None
     price: Price = FREE
-    input_estimate = 0
+    input_estimate: int = 0
     max_tokens: int | None = None
-    verdict = "allow"
+    verdict: str = "allow"
     findings: tuple[str, ...] = ()
     member: Any = None
-    member_name = member_kind = ""
+    member_name: str = ""
+    member_kind: str = ""
     tried: tuple[str, ...] = ()
-    attempt = 0
-    settled_attempt = 0
+    attempt: int = 0
     relay: Any = None
     # the answer
-    status = 0
+    status: int = 0
     code: str | None = None
-    outcome = ""
-    source = "none"
+    outcome: str = ""
+    source: str = "none"
     tokens: Tokens = NO_TOKENS
     cost: Cost = NO_COST
     finish_reason: str | None = None
     refusal: BeffroiError | None = None
-    bytes_out = 0
-    first_ns = 0
-    last = b""
+    bytes_out: int = 0
+    first_ns: int = 0
+    begun: bool = False
+    ended: bool = False
+    last: bytes = b""
+    flow: Any = None
     awaiting: object = None
-
-    def __init__(self, client: ClientSide, request_id: str, wall_ns: int, mono_ns: int) -> None:
-        self.client = client
-        self.id = request_id
-        self.wall_ns = wall_ns
-        self.started = mono_ns
-        self.parts: list[bytes] = []
 
     def start(self, flow: Coroutine[Any, Any, None]) -> None:
         """Run the flow up to its first wait, or to its end."""

@@ -76,11 +76,13 @@ def price_at(prices: Sequence[Price], unix_seconds: int) -> Price:
 
 def cost_of(tokens: Tokens, price: Price) -> Cost:
     """What `tokens` cost at `price`."""
+    cached = tokens.cached
+    reasoning = tokens.reasoning
     return Cost(
         amount(tokens.input, price.input),
-        amount(tokens.cached, price.input if price.cached is None else price.cached),
+        amount(cached, price.input if price.cached is None else price.cached) if cached else 0,
         amount(tokens.output, price.output),
-        amount(tokens.reasoning, price.reasoning),
+        amount(reasoning, price.reasoning) if reasoning else 0,
     )
 
 

@@ -54,29 +54,31 @@ _HEADERS = {
 class ClientConnection(asyncio.Protocol):
     """One connection. `phase` and `since` (coarse seconds) are what the sweep judges by."""
 
-    transport: asyncio.Transport
-    exchange: Exchange | None = None  # being answered
-    reading: Exchange | None = None  # being read
-    violation: BeffroiError | None = None
-    phase = FRESH
-    since = 0.0
-    fed = body_bytes = header_count = noted = 0
-    piece = b""
-    target = b""
-    hosts = lengths = encodings = 0
-    broken: BeffroiError | None = None
-    closed = paused = tls = upgrade = False
-    stalled_at = stalled_size = 0.0
-    peer = ""
-    forwarded_for = b""
-    prelude: bytes | None = None
+    __slots__ = (
+        "body_bytes", "broken", "closed", "encodings", "exchange", "fed", "forwarded_for", "header_count", "held", "hosts", "house",
+        "lengths", "noted", "parser", "paused", "peer", "phase", "piece", "prelude", "queue", "reading", "since", "stalled_at",
+        "stalled_size", "target", "tls", "transport", "upgrade", "violation", "worker", "write",
+    )  # fmt: skip
 
     def __init__(self, worker: "Worker") -> None:
         self.worker = worker
         self.house = worker.house
         self.parser = HttpRequestParser(self)
-        self.queue: deque[Exchange] = deque()
+        self.transport: asyncio.Transport
+        self.exchange: Exchange | None = None  # being answered
+        self.reading: Exchange | None = None  # being read
+        self.queue: deque[Exchange] = deque()  # read, not yet begun
         self.held = b""
+        self.violation: BeffroiError | None = None
+        self.broken: BeffroiError | None = None
+        self.phase, self.since = FRESH, 0.0
+        self.fed = self.body_bytes = self.header_count = self.noted = 0
+        self.hosts = self.lengths = self.encodings = 0
+        self.piece = self.target = self.forwarded_for = b""
+        self.closed = self.paused = self.tls = self.upgrade = False
+        self.stalled_at = self.stalled_size = 0.0
+        self.peer = ""
+        self.prelude: bytes | None = None
 
     # asyncio's callbacks -----------------------------------------------------------------------------------------
 

@@ -47,11 +47,11 @@ class Structure:
 
     def suspects(self, body: bytes) -> tuple[str, ...]:
         """Features that may be in a body, judged by its bytes alone; most bodies have none."""
-        escaped = b"\\u" in body
+        escaped = b"\\" in body and b"\\u" in body  # one byte is found ten times faster than two
         found = []
         if escaped and b"\\u00" in body:
             found.append("control_character")
-        if escaped or b"<|" in body or b"INST]" in body or b"<<SYS" in body:
+        if escaped or (b"<" in body and (b"<|" in body or b"<<SYS" in body)) or b"INST]" in body:
             found.append("template_token")
         if escaped or not body.isascii():
             if escaped or b"\xe2\x80" in body or b"\xe2\x81" in body:

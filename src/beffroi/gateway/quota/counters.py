@@ -6,6 +6,7 @@ Each operation holds one record lock on the key's slot for a few microseconds. N
 taken by any worker, and what a settlement returns can be taken by any worker at once (docs/adr/0002-exact-counters.md).
 """
 
+from collections.abc import Callable
 from fcntl import lockf
 from pathlib import Path
 
@@ -80,6 +81,8 @@ class Counters:
         self._plans: dict[int, Plan] = {}
         self._prepared: set[int] = set()
         self._arrears = Arrears(self._file, self._table, worker)
+        self._settled: dict[int, list[tuple[Plan, Ticket, int, int, int]]] = {}  # by slot, of this turn of the loop
+        self._gathers = False
         self._pay_at = 0
         self._local = LocalLimits(self._time, workers)
         if worker >= 0:
@@ -129,19 +132,38 @@ class Counters:
             if self._known(plan.key.slot):
                 self._arrears.add_local(plan.key.slot, tokens, output, cost)
             return
-        fd, at = self._fd, plan.at
-        try:
-            try:
-                lockf(fd, LOCK, 1, at)
-            except OSError:
-                self._file.wait(at)
-        except (Busy, CountersUnavailable):
-            self._arrears.add(plan.key.slot, ticket, tokens, output, cost)
+        self._settled.setdefault(plan.key.slot, []).append((plan, ticket, tokens, output, cost))
+        if not self._gathers:
+            self.write_back()
+
+    def gather(self) -> Callable[[], None]:
+        """From now on settlements of one turn of a loop are written together, one lock per key: whoever asks for this
+        calls what it returns at the end of each turn, before anybody can hear of a settlement."""
+        self._gathers = True
+        return self.write_back
+
+    def write_back(self) -> None:
+        """Write the settlements that were gathered."""
+        if not self._settled:
             return
-        try:
-            self._table.give(plan, ticket, tokens, output, cost)
-        finally:
-            lockf(fd, UNLOCK, 1, at)
+        settled, self._settled = self._settled, {}
+        fd = self._fd
+        for slot, entries in settled.items():
+            at = entries[0][0].at
+            try:
+                try:
+                    lockf(fd, LOCK, 1, at)
+                except OSError:
+                    self._file.wait(at)
+            except (Busy, CountersUnavailable):
+                for _, ticket, tokens, output, cost in entries:
+                    self._arrears.add(slot, ticket, tokens, output, cost)
+                continue
+            try:
+                for plan, ticket, tokens, output, cost in entries:
+                    self._table.give(plan, ticket, tokens, output, cost)
+            finally:
+                lockf(fd, UNLOCK, 1, at)
 
     def reserve_alone(self, key: KeyRecord, ask: Ask) -> Ticket:
         """The failure matrix, for a key whose lock stayed held for 20 ms: this process decides with its own share.
@@ -241,6 +263,7 @@ class Counters:
 
     def close(self) -> None:
         """Write what is owed and unmap."""
+        self.write_back()
         self.pay()
         self._file.close()
 

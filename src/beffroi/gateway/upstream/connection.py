@@ -43,18 +43,21 @@ class EngineConnection(asyncio.Protocol):
     """One keep-alive connection. `fresh` until it has carried an answer: a reused one may have been closed by the engine
     just as we wrote, and only then a silent second try on a new connection is right."""
 
-    answer: Answer | None = None
-    transport: asyncio.Transport
-    headed = keep = complete = paused = closing = used = saw_bytes = False
-    kind = b""
-    head_bytes = 0
-    idle_since = 0.0
-    until_close = False
+    __slots__ = (
+        "answer", "closing", "complete", "endpoint", "head_bytes", "headed", "idle_since", "keep", "kind", "parser", "parts", "paused",
+        "saw_bytes", "transport", "until_close",
+    )  # fmt: skip
 
     def __init__(self, endpoint: "Endpoint") -> None:
         self.endpoint = endpoint
         self.parser = HttpResponseParser(self)
+        self.transport: asyncio.Transport
+        self.answer: Answer | None = None
         self.parts: list[bytes] = []
+        self.headed = self.keep = self.complete = self.paused = self.closing = self.saw_bytes = self.until_close = False
+        self.kind = b""
+        self.head_bytes = 0
+        self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -134,7 +137,6 @@ class EngineConnection(asyncio.Protocol):
         if self.keep and not self.closing:
             self.headed = self.complete = False
             self.kind, self.head_bytes = b"", 0
-            self.used = True
             if self.paused:
                 self.resume_reading()
             self.endpoint.give(self, self.endpoint.loop.time())

@@ -112,7 +112,8 @@ class PlainAnswer(Collected):
         fields = read_answer(body)
         if fields is None or ("choices" not in fields and "data" not in fields):
             return EngineBroken("An engine's answer is not what was asked.", retry_after=1)
-        usage = read_raw_usage(fields["usage"]) if "usage" in fields else None
+        raw_usage = fields.get("usage")
+        usage = read_raw_usage(raw_usage) if raw_usage is not None else None
         changes: dict[str, Any] = {"model": x.model.spec.id}
         if x.endpoint == "embeddings":
             changes["object"] = "list"
@@ -127,7 +128,8 @@ class PlainAnswer(Collected):
                     changes["choices"] = mend_choices(raw, x.id)
             except msgspec.MsgspecError:
                 return EngineBroken("An engine's answer is not what was asked.", retry_after=1)
-            x.finish_reason = finish_of(raw)
+            # the field is at the end of what most engines send: a glance there saves reading the whole again
+            x.finish_reason = "stop" if b'"finish_reason":"stop"' in body and x.request.n == 1 else finish_of(raw)
         note_usage(x, usage)
         shown = usage or counted_usage(x.input_estimate, 0)
         changes["usage"] = shown.shown

@@ -33,9 +33,10 @@ top_level = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 def is_small(body: bytes, max_depth: int, max_tokens: int) -> bool:
     """True when depth and tokens cannot be over the limits, by the number of opening brackets alone: the common case.
 
-    `split` finds single bytes faster than `count` does.
+    Deleting a byte that is rare is several times faster than counting it.
     """
-    return len(body) <= max_tokens and len(body.split(b"[")) + len(body.split(b"{")) - 2 <= max_depth
+    size = len(body)
+    return size <= max_tokens and 2 * size - len(body.replace(b"[", b"")) - len(body.replace(b"{", b"")) <= max_depth
 
 
 def check_structure(body: bytes, max_depth: int, max_tokens: int) -> Iterator[None]:
@@ -95,12 +96,14 @@ def is_single(body: bytes, fields: dict[str, msgspec.Raw]) -> bool:
     count = len(fields)
     total = 1 + 4 * count
     for name, raw in fields.items():
-        total += len(name) + len(memoryview(raw))
+        total += len(name) + len(raw)  # type: ignore[arg-type]  # Raw has a length, its stubs do not say so
     return total in (len(body), len(body) - 2 * count + 1)
 
 
 def check_case(fields: dict[str, msgspec.Raw]) -> None:
     """Refuse a policed key in another case: `Model`, `ſtream` (some engines fold case as Unicode does)."""
+    if fields.keys() <= KNOWN:
+        return
     for name in fields.keys() - KNOWN:
         folded = name.casefold()
         if folded in POLICED:
