@@ -122,7 +122,9 @@ class Answer:
 class Control:
     """A running control process."""
 
-    def __init__(self, data: Path, *, workers: int = 1, config: Path | None = None, fresh: bool = True, **more: Any) -> None:
+    def __init__(
+        self, data: Path, *, workers: int = 1, config: Path | None = None, fresh: bool = True, **more: Any
+    ) -> None:
         self.data = data
         self.door = socket.socket()
         self.door.bind(("127.0.0.1", 0))
@@ -141,7 +143,7 @@ class Control:
             "fresh": fresh,
             **more,
         }
-        self.errors = tempfile.TemporaryFile()
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self.process: subprocess.Popen[bytes]
         self.ready = self.start()
 

@@ -43,7 +43,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     control_host: Annotated[str, _about("Address of health and metrics; loopback only.")] = "127.0.0.1"
     control_port: Annotated[Port, _about("Port of health and metrics; 0 takes a free one.")] = 8401
     workers: Annotated[
-        Annotated[int, Meta(ge=1, le=256)] | None,
+        Annotated[int, Meta(ge=1, le=64)] | None,
         _about("Gateway workers, one core each; half the cores when left out."),
     ] = None
     data: Annotated[str | None, _about("Data directory; see the command line's own rule when left out.")] = None

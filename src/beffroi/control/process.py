@@ -106,6 +106,7 @@ def main() -> int:
     """Run the process; its exit status: 0 told to stop, 2 the configuration is refused, 1 anything else."""
     arguments = msgspec.json.decode(os.environ["BEFFROI_CHILD"], type=Arguments)
     logs.configure("control")
+    os.umask(0o077)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until somebody listens: the file is about to be read anyway
     try:
         require_loopback(arguments.host)
@@ -289,7 +290,8 @@ class _Control:
         self._budgets.close()
         self._prepared.files.close()
         self._prepared.engine.dispose()
-        (self._data / "control.sock").unlink(missing_ok=True)
+        for name in ("control.sock", "bus.sock"):
+            (self._data / name).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
