@@ -6,7 +6,6 @@ within a round and then their median.
 """
 
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.rounds import HUNDRED, ONE_KEY, OURS, TLS, Results
@@ -56,7 +55,9 @@ def verdicts(results: Results) -> list[Verdict]:
     def of(workload: str, other: str, key: str = "cpu_us") -> float | None:
         return ratio(results, OURS, other, workload, key=key)
 
-    mine: Callable[[str, str], float | None] = lambda workload, key: _median(results, OURS, workload, key)
+    def mine(workload: str, key: str) -> float | None:
+        return _median(results, OURS, workload, key)
+
     theirs = _median(results, VLLM, "half", "added_p50")
     errors = [
         e

@@ -197,8 +197,7 @@ def plan(request: Json, number: int, *, legacy: bool, drawn: tuple[int, int, int
     count = drawn[1] if drawn else None
     for index in range(int(request.get("n") or 1)):
         thoughts = [f"thought{i} " for i in range(reasoning)]
-        for thought in thoughts:
-            pieces.append(Piece(index, {"reasoning_content": thought}, 1))
+        pieces += [Piece(index, {"reasoning_content": thought}, 1) for thought in thoughts]
         if tool and not legacy:
             arguments = json.dumps(smallest(tool.get("parameters") or {"type": "object"}))
             call = {

@@ -114,69 +114,69 @@ async def answer(connection: Connection, plan: Plan, fault: Fault, entry: Entry)
     )
 
 
-def _events(plan: Plan, fault: Fault, include_usage: bool) -> list[tuple[bytes, int]]:
-    """The stream as SSE events, with the tokens that each carries."""
-    made = [(_spoil(chunk, fault), tokens) for chunk, tokens in chunks(plan)]
-    usage, so_far = usage_chunk(plan), 0
-    space = b"data:" if fault.has("no_space") else b"data: "
-    if fault.has("usage_zero"):
-        usage["usage"] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-    out: list[tuple[bytes, int]] = []
+ZERO = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+HALF = '{"id":"half","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"é'.encode()[:-1]
+HALF += b'"},"finish_reason":null}]}'
+Event = tuple[bytes, int]
+
+
+def _with_usage(made: list[tuple[Any, int]], plan: Plan, usage: Any, fault: Fault) -> list[tuple[Any, int]]:
+    """Chunks that carry usage themselves, as some engines send it."""
+    out, so_far = [], 0
     for place, (chunk, tokens) in enumerate(made):
         so_far += tokens
+        extra = {}
         if fault.has("null_usage"):
-            chunk = chunk | {"usage": None}
+            extra["usage"] = None
         if fault.has("running_usage"):
-            running = {
-                "prompt_tokens": plan.usage.prompt,
-                "completion_tokens": so_far,
-                "total_tokens": plan.usage.prompt + so_far,
-            }
-            chunk = chunk | {"usage": running}
+            counts = {"prompt_tokens": plan.usage.prompt, "completion_tokens": so_far}
+            extra["usage"] = counts | {"total_tokens": plan.usage.prompt + so_far}
         if fault.has("usage_in_last") and place == len(made) - 1:
-            chunk = chunk | {"usage": usage["usage"]}
+            extra["usage"] = usage
+        out.append((chunk | extra, tokens))
+    return out
+
+
+def _one_more(plan: Plan, content: str) -> Any:
+    choice = {"index": 0, "delta": {"content": content}, "finish_reason": None}
+    return {"id": plan.id, "object": "chat.completion.chunk", "model": plan.model, "choices": [choice]}
+
+
+def _strange(plan: Plan, fault: Fault, space: bytes) -> list[Event]:
+    """Events that do not belong in a stream, for its third place."""
+    out: list[Event] = []
+    if fault.has("half_utf8"):
+        out.append((space + HALF + b"\n\n", 0))
+    if fault.has("long_line"):
+        out.append((space + _json(_one_more(plan, "l" * LONG_LINE)) + b"\n\n", 1))
+    if fault.has("not_json"):
+        out.append((space + b"{not json\n\n", 0))
+    if fault.has("not_sse"):
+        out.append((b"<html>this is no event</html>\n\n", 0))
+    return out
+
+
+def _events(plan: Plan, fault: Fault, include_usage: bool) -> list[Event]:
+    """The stream as SSE events, with the tokens that each carries."""
+    space = b"data:" if fault.has("no_space") else b"data: "
+    usage = usage_chunk(plan)
+    if fault.has("usage_zero"):
+        usage["usage"] = ZERO
+    out: list[Event] = []
+    made = [(_spoil(chunk, fault), tokens) for chunk, tokens in chunks(plan)]
+    for place, (chunk, tokens) in enumerate(_with_usage(made, plan, usage["usage"], fault)):
+        lines = space + _json(chunk) + b"\n\n"
         if fault.has("comments"):
             out.append((b": a comment\n\n", 0))
-            out.append((b"event: message\nid: %d\n" % place + space + _json(chunk) + b"\n\n", tokens))
-        else:
-            out.append((space + _json(chunk) + b"\n\n", tokens))
-    if fault.has("half_utf8"):
-        out.insert(
-            2,
-            (
-                space
-                + '{"id":"half","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"é'.encode()[
-                    :-1
-                ]
-                + b'"},"finish_reason":null}]}\n\n',
-                0,
-            ),
-        )
-    if fault.has("long_line"):
-        long = {
-            "id": plan.id,
-            "object": "chat.completion.chunk",
-            "model": plan.model,
-            "choices": [{"index": 0, "delta": {"content": "l" * LONG_LINE}, "finish_reason": None}],
-        }
-        out.insert(2, (space + _json(long) + b"\n\n", 1))
-    if fault.has("not_json"):
-        out.insert(2, (space + b"{not json\n\n", 0))
-    if fault.has("not_sse"):
-        out.insert(2, (b"<html>this is no event</html>\n\n", 0))
-    if fault.has("after_finish"):
-        late = {
-            "id": plan.id,
-            "object": "chat.completion.chunk",
-            "model": plan.model,
-            "choices": [{"index": 0, "delta": {"content": " late"}, "finish_reason": None}],
-        }
-        out.append((space + _json(late) + b"\n\n", 0))
+            lines = b"event: message\nid: %d\n" % place + lines
+        out.append((lines, tokens))
+    out[2:2] = _strange(plan, fault, space)
+    last: list[Any] = [_one_more(plan, " late")] if fault.has("after_finish") else []
     if include_usage and not (fault.has("usage_missing") or fault.has("usage_in_last")):
         if fault.has("usage_twice"):
-            wrong = usage | {"usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}
-            out.append((space + _json(wrong) + b"\n\n", 0))
-        out.append((space + _json(usage) + b"\n\n", 0))
+            last.append(usage | {"usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}})
+        last.append(usage)
+    out += [(space + _json(chunk) + b"\n\n", 0) for chunk in last]
     if not fault.has("no_done"):
         out.append((space + b"[DONE]\n\n", 0))
     if fault.has("crlf"):
