@@ -208,12 +208,15 @@ class Served:
 
     def wait_ready(self, within: float = 20) -> float:
         """Wait until both ports say that they are ready; → seconds."""
-        return wait_for(self.is_ready, within, f"ready\n{self.output[-3000:]}")
+        try:
+            return wait_for(self.is_ready, within, "ready")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.output[-3000:]}") from None
 
     def is_ready(self) -> bool:
         """Whether both ports answer /readyz with 200."""
         if self.popen is not None and self.popen.poll() is not None:
-            raise AssertionError(f"serve ended with {self.popen.returncode}:\n{self.output[-3000:]}")
+            raise AssertionError(f"serve ended with {self.popen.returncode}")
         return all(get(port, "/readyz")[0] == 200 for port in (self.control_port, self.port))
 
     def printed_key(self) -> str:
