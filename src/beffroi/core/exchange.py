@@ -18,7 +18,7 @@ from beffroi.core.snapshot import KeyRecord
 NO_TOKENS = Tokens()
 
 
-class ClientGone(Exception):  # noqa: N818 - it is no error: the person left
+class ClientGone(Exception):
     """Thrown into the flow where it waits when the client has left."""
 
 

@@ -25,7 +25,7 @@ from beffroi.core.errors import (
 from beffroi.core.exchange import ClientGone, Exchange
 from beffroi.gateway import tally
 from beffroi.gateway.authn.bearer import authenticate
-from beffroi.gateway.house import House
+from beffroi.gateway.house import House, View
 from beffroi.wire import http
 from beffroi.wire.envelope import header_lines, openai_body, status_of
 from beffroi.wire.openai import models as model_pages
@@ -88,7 +88,8 @@ def _page(x: Exchange, house: House) -> bytes:
     key = x.key
     assert key is not None  # noqa: S101 - authenticate came first
     if bare == "/models":
-        return x.view.listing(key)
+        view: View = x.view
+        return view.listing(key)
     name = unquote(bare.removeprefix("/models/"))
     model = x.view.models.get(name)
     if model is None or (key.models is not None and model.spec.id not in key.models):

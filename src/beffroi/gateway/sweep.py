@@ -48,10 +48,10 @@ def _judge(connection: ClientConnection, now: float) -> None:
             connection.time_out(ClientTimeout(f"The head of the request did not come within {settings.head_timeout:g} s."))
     elif phase == BODYING:
         if waited > settings.body_timeout:
-            if connection.body_bytes - connection.noted < BODY_PROGRESS:
+            if connection.reader.body_bytes - connection.reader.noted < BODY_PROGRESS:
                 connection.time_out(ClientTimeout(f"The body of the request did not come within {settings.body_timeout:g} s."))
             else:
-                connection.noted, connection.since = connection.body_bytes, now
+                connection.reader.noted, connection.since = connection.reader.body_bytes, now
     elif phase == IDLE:
         if waited > settings.keep_alive:
             connection.transport.close()

@@ -204,7 +204,7 @@ class Worker:
     @staticmethod
     def _stamp(tls: dict[str, Any]) -> tuple[float, ...]:
         try:
-            return os.stat(tls["cert"]).st_mtime, os.stat(tls["key"]).st_mtime
+            return Path(tls["cert"]).stat().st_mtime, Path(tls["key"]).stat().st_mtime
         except OSError:
             return ()
 

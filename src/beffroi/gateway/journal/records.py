@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Room 7, record: the exchange as journal records. It writes twice: the intent before a byte goes to an engine, the
-settlement before the last byte goes to the client.
+"""Room 7, record: the exchange as journal records.
+
+It writes twice: the intent before a byte goes to an engine, the settlement before the last byte goes to the client.
 
 In: an exchange. Out: `Intent`, `Progress`, `Settlement`; what leaves for the client afterwards is the client's `finish`.
 """

@@ -15,6 +15,7 @@ from beffroi.core.snapshot import ModelSpec
 from beffroi.gateway.quota.counters import Counters
 from beffroi.gateway.quota.estimate import Estimator
 from beffroi.gateway.quota.terms import Ask, Busy, Used
+from beffroi.wire.openai.request import Request
 
 WAIT_SECONDS = 0.020
 TEMPLATE_TOKENS = 512  # what a chat template may add to the bytes of a request
@@ -33,7 +34,7 @@ class Admitting(Protocol):
 
 def input_bound(x: Exchange, spec: ModelSpec) -> int:
     """Most input tokens the request can have: no tokenizer makes more tokens than bytes; the context bounds them all."""
-    request = x.request
+    request: Request = x.request
     bound = len(x.body) + TEMPLATE_TOKENS + TOOL_TOKENS * request.has_tools + MEDIA_TOKENS * request.media
     return min(bound, spec.max_model_len) if spec.max_model_len else bound
 
@@ -63,7 +64,7 @@ async def admit(x: Exchange, house: Admitting) -> None:
         LimitExceeded: the error names the limit, what is left, and when it returns.
         CountersUnavailable: the counters stay locked for 20 ms, and the key has a hard budget.
     """
-    key, spec, request = x.key, x.model.spec, x.request
+    key, spec = x.key, x.model.spec
     limits = key.limits  # type: ignore[union-attr]  # authenticate has set it
     x.price = price = price_at(spec.prices, x.wall_ns // 1_000_000_000) if len(spec.prices) != 1 else spec.prices[0]
     x.max_tokens, reserve = output_limit(x, spec, must=limits.hard_budget is not None)

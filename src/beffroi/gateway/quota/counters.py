@@ -137,8 +137,10 @@ class Counters:
             self.write_back()
 
     def gather(self) -> Callable[[], None]:
-        """From now on settlements of one turn of a loop are written together, one lock per key: whoever asks for this
-        calls what it returns at the end of each turn, before anybody can hear of a settlement."""
+        """From now on write the settlements of one turn of a loop together, one lock per key.
+
+        Whoever asks for this calls what it returns at the end of each turn, before anybody can hear of a settlement.
+        """
         self._gathers = True
         return self.write_back
 

@@ -40,8 +40,11 @@ class Answer(Protocol):
 
 
 class EngineConnection(asyncio.Protocol):
-    """One keep-alive connection. `fresh` until it has carried an answer: a reused one may have been closed by the engine
-    just as we wrote, and only then a silent second try on a new connection is right."""
+    """One keep-alive connection.
+
+    `saw_bytes` tells whether anything was heard since the last request: a kept connection may have been closed by the
+    engine just as we wrote, and only then is a silent second try on a new one right.
+    """
 
     __slots__ = (
         "answer", "closing", "complete", "endpoint", "head_bytes", "headed", "idle_since", "keep", "kind", "parser", "parts", "paused",
@@ -81,9 +84,7 @@ class EngineConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(name) == 12 and name.lower() == b"content-type":
             self.kind = value
-        elif len(name) == 14 and name.lower() == b"content-length":
-            self.until_close = False
-        elif len(name) == 17 and name.lower() == b"transfer-encoding":
+        elif (len(name) == 14 and name.lower() == b"content-length") or (len(name) == 17 and name.lower() == b"transfer-encoding"):
             self.until_close = False
 
     def on_message_begin(self) -> None:

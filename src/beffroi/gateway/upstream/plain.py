@@ -11,7 +11,16 @@ import msgspec
 from beffroi.core.clock import Clock
 from beffroi.core.errors import BeffroiError, EngineBroken, EngineError, EngineRejected
 from beffroi.core.exchange import Exchange
-from beffroi.wire.openai.answer import Usage, counted_usage, fault_of, finish_of, mend_choices, read_answer, read_raw_usage, write_answer
+from beffroi.wire.openai.answer import (
+    Usage,
+    counted_usage,
+    fault_of,
+    finish_of,
+    mend_choices,
+    read_answer,
+    read_raw_usage,
+    write_answer,
+)
 
 if TYPE_CHECKING:
     from beffroi.gateway.upstream.connection import EngineConnection
@@ -47,7 +56,7 @@ class Collected:
         self.size = 0
         self.deadline = deadline
 
-    def head(self, status: int, kind: bytes) -> None:
+    def head(self, status: int, _kind: bytes) -> None:
         """See `connection.Answer`."""
         self.status = status
         self.x.first_ns = self.clock.mono_ns()
@@ -88,7 +97,7 @@ class Collected:
     def unpause(self) -> None:
         """A whole answer is not paused."""
 
-    def moved(self, now: float) -> bool:
+    def moved(self, _now: float) -> bool:
         """A whole answer has one deadline, which nothing moves."""
         return False
 

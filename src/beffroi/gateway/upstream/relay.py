@@ -77,8 +77,11 @@ async def relay(x: Exchange, house: H, head_lines: Callable[[Exchange, H], bytes
 
 
 async def _exchange(x: Exchange, endpoint: Endpoint, answer: Any, path: str, body: bytes) -> None:
-    """One request and its answer on a connection. A kept connection that the engine closed just as we wrote is replaced
-    once by a new one: nothing was heard on it, so nothing was served."""
+    """One request and its answer on a connection.
+
+    A kept connection that the engine closed just as we wrote is replaced once by a new one: nothing was heard on it, so
+    nothing was served.
+    """
     head = endpoint.head(path, x.id, len(body))
     connection = endpoint.take()
     reused = connection is not None

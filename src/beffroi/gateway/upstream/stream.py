@@ -15,10 +15,11 @@ import msgspec
 from beffroi.core.clock import Clock
 from beffroi.core.errors import BeffroiError, EngineBroken, EngineError, EngineTimeout
 from beffroi.core.exchange import Exchange
-from beffroi.gateway.upstream.plain import MAX_FAULT, answer_id, fault_error, note_usage
+from beffroi.gateway.upstream.events import MendedEvents
+from beffroi.gateway.upstream.plain import MAX_FAULT, fault_error, note_usage
 from beffroi.wire import http
 from beffroi.wire.envelope import openai_event
-from beffroi.wire.openai.answer import Usage, counted_usage, fault_of, mend_calls, read_usage
+from beffroi.wire.openai.answer import counted_usage
 
 if TYPE_CHECKING:
     from beffroi.gateway.upstream.connection import EngineConnection
@@ -26,32 +27,27 @@ if TYPE_CHECKING:
 MAX_EVENT = 1 << 20
 LAST_CHUNK = b"0\r\n\r\n"
 DONE = b"data: [DONE]\n\n"
-_decode = msgspec.json.decode
 _encode = msgspec.json.Encoder().encode
 
 
-class StreamAnswer:
+class StreamAnswer(MendedEvents):
     """One stream on its way from an engine to a client.
 
     Attributes:
-        seen, uncounted: see `counted`.
+        uncounted: blocks that passed the fast way, see `counted`.
         deadline, quiet_since: coarse monotonic seconds; moved by the sweep while events come.
     """
 
     connection: "EngineConnection | None" = None
     status = 0
-    begun = paused = slow = done = crlf = False
+    paused = slow = crlf = False
     rest = b""
     old_id = new_id = old_model = new_model = finish = opening = ours = b""
-    created = 0
-    seen = 0
-    blocks = seen_blocks = 0
-    held: dict[str, Any] | None = None
+    seen_blocks = 0
     sent = 0
-    usage: Usage | None = None
 
     def __init__(self, x: Exchange, clock: Clock, now: float, *, first: float, between: float, head_lines: bytes) -> None:
-        self.x = x
+        super().__init__(x)
         self.write = x.client.write
         self.raw = x.http10
         self.clock = clock
@@ -59,11 +55,7 @@ class StreamAnswer:
         self.deadline = now + first
         self.between = between
         self.head_lines = head_lines
-        self.id = answer_id(x)
-        self.model = x.model.spec.id
-        self.chat = x.endpoint == "chat"
         self.watch_tools = x.request.has_tools
-        self.out: list[bytes] = []
         self.uncounted: list[bytes] = []
         self.faults: list[bytes] = []
 
@@ -107,7 +99,7 @@ class StreamAnswer:
         if data:
             try:
                 if self.slow:
-                    self._slow(data)
+                    self.mend(data)
                 elif self.old_id:
                     self._fast(data)
                 else:
@@ -163,9 +155,9 @@ class StreamAnswer:
                     self._first(data[end:])
                 return
             self.slow = True
-            self._slow(data)
+            self.mend(data)
             return
-        chunk = self._chunk(event[6:-2])
+        chunk = self.decode_event(event[6:-2])
         choices = chunk.get("choices")
         regular = (
             isinstance(choices, list)
@@ -183,7 +175,7 @@ class StreamAnswer:
         )
         if not regular or not self._learn(event, chunk):
             self.slow = True
-            self._slow(data)
+            self.mend(data)
             return
         delta = choices[0]["delta"]  # type: ignore[index]  # a list, as `regular` has seen
         if not delta.get("content") and not delta.get("reasoning_content"):
@@ -228,7 +220,7 @@ class StreamAnswer:
             self.slow = True
             if data:
                 self._regular(data)
-            self._slow(special)
+            self.mend(special)
         else:
             self._regular(data)
 
@@ -238,101 +230,6 @@ class StreamAnswer:
             self.count()
         data = data.replace(self.old_id, self.new_id)
         self.out.append(data.replace(self.old_model, self.new_model) if self.old_model else data)
-
-    def _chunk(self, payload: bytes) -> dict[str, Any]:
-        try:
-            chunk = _decode(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            raise EngineBroken("An engine sent an event that is not JSON.", retry_after=1) from None
-        if not isinstance(chunk, dict):
-            raise EngineBroken("An engine sent an event that is not an object.", retry_after=1)
-        return chunk
-
-    def _slow(self, data: bytes) -> None:
-        """Each event decoded, mended and encoded."""
-        for event in data.split(b"\n\n"):
-            payload = b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))
-            if not payload or self.done:
-                continue
-            if payload == b"[DONE]":
-                self.done = True
-            else:
-                self._one(self._chunk(payload))
-
-    def _one(self, chunk: dict[str, Any]) -> None:
-        if chunk.get("error"):
-            message, _ = fault_of(_encode(chunk))
-            raise EngineError(f"The engine stopped: {message}" if not message.startswith("The engine") else message, retry_after=1)
-        raw = chunk.pop("usage", None)
-        if raw is not None and (usage := read_usage(raw)) is not None:
-            self._count_usage(usage)
-        choices = chunk.get("choices")
-        if not isinstance(choices, list) or not choices:
-            return
-        if not self.created:
-            given = chunk.get("created")
-            self.created = given if type(given) is int else self.x.wall_ns // 1_000_000_000
-        chunk["id"], chunk["model"], chunk["created"] = self.id, self.model, self.created
-        chunk["object"] = "chat.completion.chunk" if self.chat else "text_completion"
-        finished = False
-        for number, choice in enumerate(choices):
-            if not isinstance(choice, dict):
-                raise EngineBroken("An engine sent an event that is not what was asked.", retry_after=1)
-            choice.setdefault("index", number)
-            self._mend(choice)
-            finished = finished or choice.get("finish_reason") is not None
-        self._release_held()
-        if finished and self.chat and self.x.request.n == 1:
-            self._split_finish(chunk, choices[0])
-        elif finished:
-            self.held = chunk
-        else:
-            self._emit(chunk)
-        if finished:
-            self.x.finish_reason = choices[0].get("finish_reason") or self.x.finish_reason
-
-    def _mend(self, choice: dict[str, Any]) -> None:
-        choice.setdefault("finish_reason", None)
-        if not self.chat:
-            self.seen += bool(choice.get("text"))
-            return
-        delta = choice.get("delta")
-        if not isinstance(delta, dict):
-            delta = choice["delta"] = {}
-        if self.blocks == 1 and not self.out and not self.begun and self.held is None:
-            delta.setdefault("role", "assistant")
-        elif self.x.request.n == 1:
-            delta.pop("role", None)
-        if delta.get("tool_calls"):
-            mend_calls(delta, self.x.id, streamed=True)
-        self.seen += bool(delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls"))
-
-    def _split_finish(self, chunk: dict[str, Any], choice: dict[str, Any]) -> None:
-        """The chunk that says why the answer ends carries nothing else: clients drop what stands beside it."""
-        delta = choice["delta"]
-        if any(delta.get(name) for name in ("content", "reasoning_content", "tool_calls", "refusal")):
-            self._emit({**chunk, "choices": [{**choice, "finish_reason": None}]})
-            choice = {**choice, "delta": {}}
-            choice.pop("logprobs", None)
-        elif not ("role" in delta and not self.begun and not self.out):
-            choice = {**choice, "delta": {}}
-        self.held = {**chunk, "choices": [choice]}
-
-    def _count_usage(self, usage: Usage) -> None:
-        """Some engines send one usage per choice: the prompt once, the completions summed."""
-        before = self.usage
-        if before is not None and self.x.request.n > 1 and self.x.member.kind == "llamacpp":
-            prompt = max(before.shown["prompt_tokens"], usage.shown["prompt_tokens"])
-            usage = counted_usage(prompt, before.shown["completion_tokens"] + usage.shown["completion_tokens"])
-        self.usage = usage
-
-    def _emit(self, chunk: dict[str, Any]) -> None:
-        self.out.append(b"data: " + _encode(chunk) + b"\n\n")
-
-    def _release_held(self) -> None:
-        if self.held is not None:
-            self._emit(self.held)
-            self.held = None
 
     # what the client gets ----------------------------------------------------------------------------------------
 
@@ -380,12 +277,12 @@ class StreamAnswer:
             x.source = "relayed"
         backend = {"engine_type": x.member.kind, "machine_name": x.member.machine}
         if x.request.asked_usage:
-            self._release_held()
+            self.release_held()
             kind = "chat.completion.chunk" if self.chat else "text_completion"
             last = {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": []}
-            self._emit({**last, "usage": usage.shown, "backend": backend})
+            self.emit({**last, "usage": usage.shown, "backend": backend})
         elif self.held is not None:
-            self._emit({**self.held, "usage": usage.shown, "backend": backend})
+            self.emit({**self.held, "usage": usage.shown, "backend": backend})
         self.held = None
         self.out.append(DONE)
         self._close()
@@ -399,8 +296,11 @@ class StreamAnswer:
         self.out = []
 
     def fail(self, error: BeffroiError) -> None:
-        """The engine failed. Before the first byte: an error that the flow may answer with another engine. After it: one
-        event says so, and no `[DONE]` follows."""
+        """The engine failed.
+
+        Before the first byte: an error that the flow may answer with another engine. After it: one event says so, and
+        no `[DONE]` follows.
+        """
         x = self.x
         if not self.begun:
             x.resume(self, error)
@@ -447,8 +347,10 @@ class StreamAnswer:
             self.connection.resume_reading()
 
     def moved(self, now: float) -> bool:
-        """Called by the sweep at `now`, coarse monotonic seconds: True when events came since the last call, which puts
-        the deadline off. A stream paused for its client is not late either."""
+        """Whether events came since the last call, which puts the deadline off; the sweep asks, at `now`.
+
+        A stream paused for its client is not late either.
+        """
         moved = self.blocks != self.seen_blocks
         if moved or self.paused:
             self.seen_blocks = self.blocks

@@ -195,11 +195,12 @@ def parse(endpoint: str, body: bytes, fields: dict[str, Raw]) -> Request:
 
 
 def _chat_texts(chat: Chat) -> tuple[list[tuple[str, str]], int]:
-    texts, media = [], 0
+    texts: list[tuple[str, str]] = []
+    media = 0
     for index, message in enumerate(chat.messages):
         content = message.content
         if content.__class__ is str:
-            texts.append((message.role, cast("str", content)))
+            texts.append((message.role, content))
         elif content is None:
             if message.role != "assistant":
                 where = f"messages[{index}].content"
