@@ -11,11 +11,10 @@ from typing import Any
 
 import click
 
+from beffroi.cli.backing import choose
 from beffroi.cli.data import data_directory, data_option
 from beffroi.cli.welcome import Welcome
 from beffroi.config.load import EMPTY, Invalid, Source, load
-from beffroi.embedded import settings as embedded
-from beffroi.supervisor import engines
 from beffroi.supervisor.directory import DataDirectory
 from beffroi.supervisor.errors import StartError
 from beffroi.supervisor.plan import Plan
@@ -40,7 +39,7 @@ _PORT = click.IntRange(0, 65535)
     "engine_urls",
     metavar="URL",
     multiple=True,
-    help="An inference engine to serve; may be given several times.",
+    help="An inference engine to serve, or `embedded` for our own; may be given several times.",
 )
 @data_option
 @click.option(
@@ -74,45 +73,24 @@ def serve(
             )
         given = source.base / told.data if data is None and told.data else data
         with DataDirectory(data_directory(given)) as directory:
-            resources, engine, note = _engines(engine_urls, source, directory.path)
+            backing = choose(engine_urls, source, directory.path)
             plan = Plan(
                 data=directory.path,
                 host=told.host if host is None else host,
                 port=told.port if port is None else port,
                 control_host=told.control_host,
                 control_port=told.control_port if control_port is None else control_port,
-                workers=workers or told.workers or max(1, _cores() // 2),
+                workers=workers or told.workers or max(1, len(os.sched_getaffinity(0)) // 2),
                 tls=_tls(source),
                 config=None if config is None else config.absolute(),
-                resources=resources,
-                engine=engine,
+                resources=backing.resources,
+                engine=backing.engine,
             )
-            status = Supervisor(plan, Welcome(plan, note)).run()
+            status = Supervisor(plan, Welcome(plan, backing.line)).run()
     except (StartError, Invalid) as error:
         click.echo(str(error), err=True)
         sys.exit(error.code if isinstance(error, StartError) else 2)
     sys.exit(status)
-
-
-def _engines(
-    urls: tuple[str, ...], source: Source, data: Path
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None, str]:
-    """What is served beside the file's own engines, what the embedded engine is told if it is wanted, and a line that says which."""
-    if urls:
-        found = engines.named(urls)
-        return engines.resources(found), None, _listed(found)
-    if source.document.resources.engines:
-        return None, None, ", ".join(engine.name for engine in source.document.resources.engines)
-    found = engines.on_loopback()
-    if found:
-        return engines.resources(found), None, f"{_listed(found)} (found on this machine)"
-    told = embedded.arguments(data)
-    looked = ", ".join(f"{name} {port}" for name, port in engines.USUAL.items())
-    return embedded.resources(told), told, f"embedded (llama.cpp; none was found on this machine: {looked})"
-
-
-def _listed(found: list[engines.Found]) -> str:
-    return ", ".join(f"{engine.name} at {engine.url}" for engine in found)
 
 
 def _tls(source: Source) -> dict[str, Any] | None:
@@ -125,7 +103,3 @@ def _tls(source: Source) -> dict[str, Any] | None:
         "client_ca": str((source.base / tls.client_ca).absolute()) if tls.client_ca else None,
         "client_required": tls.client_certificates == "required",
     }
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

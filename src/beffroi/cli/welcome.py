@@ -35,7 +35,7 @@ class Welcome:
         if ready.first_key:
             _row("API key", f"{ready.first_key}   (shown this once; keep it)")
         else:
-            _row("API key", "not shown again; for another: beffroi keys create --name NAME")
+            _row("API key", "not shown again; for another: beffroi keys create NAME")
         _row(
             "Models",
             ", ".join(models) or "none yet: name an engine with --engine, or write them in a configuration file",
