@@ -1,16 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Segments made by hand, so that tests decide what a writer left behind: dead unless its file is held open and locked."""
+"""Segments made by hand, so that tests decide what a writer left behind: dead unless its file is held open and locked.
+
+And how tests look at the ledger that shipping makes of them.
+"""
 
 import contextlib
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from sqlalchemy import Engine, select
+
+from beffroi.control.shipping import Shipper
 from beffroi.core import segment as format_
 from beffroi.core.record import INTENT, PROGRESS, REFUSALS, SETTLEMENT, Intent, Payload, Progress, Refusals, frame
+from beffroi.store.engine import reading
+from beffroi.store.tables import events, exchanges
 
 BOOT = "0" * 31 + "1"
+OTHER = "0" * 31 + "2"
 KINDS: dict[type, int] = {Intent: INTENT, Progress: PROGRESS, Refusals: REFUSALS}
 
 
@@ -60,3 +70,20 @@ def alive(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def rows(database: Engine, table: Any = exchanges) -> list[dict[str, Any]]:
+    """All rows of a table."""
+    with reading(database) as connection:
+        return [dict(row) for row in connection.execute(select(table)).mappings()]
+
+
+def actions(database: Engine) -> list[str]:
+    """What was noted."""
+    return [row["action"] for row in rows(database, events)]
+
+
+def later(shipper: Shipper) -> int:
+    """One look that calls the roll, whenever the last one was."""
+    shipper.living(0, "")
+    return shipper.step()

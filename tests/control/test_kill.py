@@ -7,15 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from sqlalchemy import Engine, select
 
 from beffroi.control.shipping import Shipper
 from beffroi.control.verify import verify
-from beffroi.store.engine import open_engine, reading, upgrade
+from beffroi.store.engine import reading
 from beffroi.store.tables import exchanges, open_intents
 from tests.control.journal_files import segment
 from tests.gateway.journal.support import intent, settlement
@@ -63,8 +61,8 @@ from beffroi.control.shipping import Shipper
 from beffroi.store.engine import open_engine
 
 gather.MOST = 40
-engine = open_engine(Path(sys.argv[1]) / "beffroi.db")
-shipper = Shipper(engine, Path(sys.argv[1]) / "journal")
+database = open_engine(Path(sys.argv[1]) / "beffroi.db")
+shipper = Shipper(database, Path(sys.argv[1]) / "journal")
 print("on", flush=True)
 while True:
     shipper.living(0, "")
@@ -95,27 +93,18 @@ def kill(child: "subprocess.Popen[bytes]", after: float) -> list[str]:
     return lines[:-1]  # the last may be cut; what was not said whole was not said
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    """An empty ledger."""
-    engine = open_engine(tmp_path / "beffroi.db")
-    upgrade(engine)
-    yield engine
-    engine.dispose()
-
-
-def ledger(engine: Engine) -> dict[str, str]:
+def ledger(database: Engine) -> dict[str, str]:
     """State of every attempt; there can be one row only, by the primary key."""
-    with reading(engine) as connection:
+    with reading(database) as connection:
         assert connection.execute(select(open_intents)).all() == []
         return {row[0]: row[1] for row in connection.execute(select(exchanges.c.request_id, exchanges.c.state))}
 
 
-def test_a_writer_killed_again_and_again_loses_nothing_it_acknowledged(tmp_path: Path, engine: Engine) -> None:
+def test_a_writer_killed_again_and_again_loses_nothing_it_acknowledged(tmp_path: Path, database: Engine) -> None:
     """Every acknowledged settlement is in the ledger, every acknowledged intent settled, and the journal verifies."""
     chance = random.Random(20)
     said: list[str] = []
-    shipper = Shipper(engine, tmp_path / "journal")
+    shipper = Shipper(database, tmp_path / "journal")
     for number in range(ROUNDS):
         child = start(WRITER, str(tmp_path / "journal"), str(number))
         said += kill(child, chance.uniform(0.0, 0.25))
@@ -124,7 +113,7 @@ def test_a_writer_killed_again_and_again_loses_nothing_it_acknowledged(tmp_path:
             shipper.step()
     shipper.living(0, "")
     shipper.step()
-    found = ledger(engine)
+    found = ledger(database)
     settled = [line.split()[1] for line in said if line.startswith("settled")]
     begun = [line.split()[1] for line in said if line.startswith("intent")]
     assert len(settled) > 50 * ROUNDS, "the children must have been at work"
@@ -132,12 +121,12 @@ def test_a_writer_killed_again_and_again_loses_nothing_it_acknowledged(tmp_path:
     assert [each for each in begun if each not in found] == []
     left_open = [each for each in begun if each[-1] == "0"]
     assert {found[each] for each in left_open} == {"recovered"}
-    report = verify(engine, tmp_path / "journal")
+    report = verify(database, tmp_path / "journal")
     assert report.ok, report.findings
     assert report.open == 0
 
 
-def test_a_shipper_killed_between_and_within_transactions_ships_exactly_once(tmp_path: Path, engine: Engine) -> None:
+def test_a_shipper_killed_between_and_within_transactions_ships_exactly_once(tmp_path: Path, database: Engine) -> None:
     """The rows and the place reached are one transaction: wherever it dies, the next one goes on from there."""
     chance = random.Random(21)
     expected: dict[str, str] = {}
@@ -158,12 +147,12 @@ def test_a_shipper_killed_between_and_within_transactions_ships_exactly_once(tmp
     for _ in range(ROUNDS):
         child = start(SHIPPER, str(tmp_path))
         kill(child, chance.uniform(0.0, 0.02))
-        with reading(engine) as connection:
+        with reading(database) as connection:
             counts.append(len(connection.execute(select(exchanges.c.request_id)).all()))
-    shipper = Shipper(engine, tmp_path / "journal")
+    shipper = Shipper(database, tmp_path / "journal")
     shipper.step()
-    assert ledger(engine) == expected
+    assert ledger(database) == expected
     assert any(0 < count < len(expected) for count in counts), counts
-    report = verify(engine, tmp_path / "journal")
+    report = verify(database, tmp_path / "journal")
     assert report.ok, report.findings
     assert list((tmp_path / "journal").glob("w*/*")) == []
