@@ -11,7 +11,7 @@ from beffroi.gateway import pages
 from beffroi.gateway.authn.bearer import authenticate
 from beffroi.gateway.guard.inspect import inspect
 from beffroi.gateway.house import House
-from beffroi.gateway.journal import records
+from beffroi.gateway.journal.records import failed_attempt, intend, record
 from beffroi.gateway.meter.settle import settle
 from beffroi.gateway.quota.admit import admit, give_back
 from beffroi.gateway.read import read
@@ -29,13 +29,13 @@ async def handle(x: Exchange, house: House) -> None:
         await inspect(x, house)                                   # 3  the prompt
         while True:
             route(x, house)                                       # 4  an engine
-            await records.intend(x, house)                        # 7a before a byte leaves for it
+            await intend(x, house)                                # 7a before a byte leaves for it
             try:
                 await relay(x, house, pages.stream_lines)             # 5  the answer, up to its last bytes
                 break
             except EngineError as failure:
                 another_try(x, house, failure)                    #    raises when this was the last
-                house.journal.settle(records.failed_attempt(x, house), None)
+                house.journal.settle(failed_attempt(x, house), None)
         x.outcome = x.outcome or "complete"
     except BeffroiError as error:
         x.refusal = error
@@ -50,4 +50,4 @@ async def handle(x: Exchange, house: House) -> None:
         settle(x, house.estimator, counted)                       # 6  tokens, price, the rest of the reservation back
         give_back(x, house)
         pages.finish(x, house)                                    #    the answer, or what went wrong, as bytes
-        records.record(x, house)                                  # 7  before the last byte leaves
+        record(x, house)                                          # 7  before the last byte leaves

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, cast
 from beffroi.core.errors import BeffroiError, Draining, JournalUnavailable, ProtocolError
 from beffroi.core.exchange import BODY, Exchange
 from beffroi.gateway.address import proxy_header
-from beffroi.gateway.flow import handle
 from beffroi.gateway.pages import is_metered, show
 from beffroi.gateway.reader import Reader
 from beffroi.gateway.tally import refuse_stranger
@@ -173,7 +172,7 @@ class ClientConnection(asyncio.Protocol):
             if self.reader.upgrade or house.draining:
                 x.keep = False
             house.active.add(x)
-            x.start(handle(x, house) if is_metered(x) else show(x, house))
+            x.start(self.worker.flow()(x, house) if is_metered(x) else show(x, house))
 
     def _refuse(self, error: BeffroiError) -> None:
         """An answer to bytes that never became an exchange."""

@@ -25,11 +25,13 @@ from beffroi.core.clock import SystemClock
 from beffroi.core.errors import AuthenticationError, Draining
 from beffroi.core.snapshot import Config, KeyBase, KeyDelta
 from beffroi.core.state import load_config, load_keys
+from beffroi.gateway.flow import handle
 from beffroi.gateway.house import House, Keys
 from beffroi.gateway.journal.spool import Journal
 from beffroi.gateway.link import Link
 from beffroi.gateway.quota.counters import Counters
 from beffroi.gateway.server import ClientConnection
+from beffroi.gateway.stopwatch import ONE_IN, Flow, timed_flow
 from beffroi.gateway.sweep import sweep
 from beffroi.telemetry.logs import configure
 from beffroi.telemetry.metrics import WorkerMetrics
@@ -63,6 +65,8 @@ class Worker:
         self._tls: ssl.SSLContext | None = None
         self._proxies = self._networks(config)
         self._due = 0.0
+        self._walks = 0
+        self._timed = timed_flow(handle, self.house.metrics, clock)
 
     # what control asks -------------------------------------------------------------------------------------------
 
@@ -105,6 +109,11 @@ class Worker:
         return len(found)
 
     # what connections ask ----------------------------------------------------------------------------------------
+
+    def flow(self) -> Flow:
+        """The walk of the next request: once in a while the one with a stopwatch."""
+        self._walks += 1
+        return handle if self._walks % ONE_IN else self._timed
 
     def is_proxy(self, address: str) -> bool:
         """Whether an address is that of a configured proxy."""

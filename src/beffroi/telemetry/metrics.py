@@ -8,7 +8,7 @@ Cardinality is bounded: labels are models, engines and error codes of our own, n
 
 import msgspec
 
-ROOMS = ("authenticate", "admit", "inspect", "route", "relay", "settle", "record")
+ROOMS = ("authenticate", "read", "admit", "inspect", "route", "relay", "settle", "record")
 BUCKETS = 40
 
 
@@ -49,7 +49,7 @@ class EngineMetrics(msgspec.Struct, gc=False):
 
 
 class WorkerMetrics(msgspec.Struct, gc=False):
-    """Everything one worker counts; `room_ns` is its own time in each room, `room_calls` how often it was entered."""
+    """Everything one worker counts; `room_ns` is its own time in each room of the exchanges that are timed, `room_calls` how often it was entered."""
 
     worker: int
     boot: str

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Room 4, route: the verb. In: an admitted exchange. Out: `x.member`; or `NoEngine`.
+"""Room 4, route: the verb, and whether a failed attempt may be followed by another.
 
-Also whether a failed attempt may be followed by another: at most three, within the retry budget, never once a byte has
-reached the client, never after a whole answer was waited for in vain.
+In: an admitted exchange. Out: `x.member`; or `NoEngine`.
+There are at most three attempts, within the retry budget, never once a byte has reached the client, never after a whole
+answer was waited for in vain.
 """
 
 from typing import Protocol
