@@ -265,7 +265,7 @@ class Journal:
         if self.lag_bytes <= self._tape.size:
             self._clear("stall")
         if "prepare" in self._trouble or self._room < self.open * MAX_RECORD + self._tape.size:
-            self._prepare()
+            self._make()
         self._retry_waiting()
         if self._trouble or self._waiting or self._unrecorded:
             self._watch()
@@ -300,6 +300,10 @@ class Journal:
                 self._put(record, len(record), None)
 
     def _prepare(self) -> None:
+        if "prepare" not in self._trouble:  # or else the timer asks again, not every turn
+            self._make()
+
+    def _make(self) -> None:
         if not self._closing:
             self._tape.prepare(lambda: self._loop.call_soon_threadsafe(self._prepared))
 
