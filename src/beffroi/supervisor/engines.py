@@ -20,7 +20,7 @@ from beffroi.supervisor.errors import StartError
 
 USUAL = {"Ollama": 11434, "vLLM": 8000, "llama.cpp": 8080, "SGLang": 30000, "LM Studio": 1234}
 _LOOK = 0.8  # seconds for a whole look at one port; all ports are looked at together
-_WAIT = 10.0  # seconds that an engine named on the command line gets to answer
+_WAIT = 5.0  # seconds that an engine named on the command line gets to answer
 _LONGEST = 4 << 20
 _OWNERS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llamacpp", "library": "ollama"}
 _SCHEMES = ("http", "https", "unix")

@@ -25,6 +25,7 @@ from beffroi.supervisor.process import Child
 from beffroi.supervisor.sockets import listen
 
 _log = structlog.stdlib.get_logger("beffroi.supervisor")
+_STARTING = 10.0  # seconds after which a slow start is told
 _READY_WAIT = 30.0  # seconds until the start is reported although a part is not ready
 _ENGINE_WAIT = 5.0  # the same if only engines are missing: they are not ours to wait for
 _DRAIN_GRACE = 5.0  # seconds over the workers' own limit before they are killed
@@ -79,10 +80,14 @@ class Supervisor:
         first = self._control + self._engine
         for child in first:
             child.start()
+        said = time.monotonic()
         while not all(child.ready for child in first):
-            self._turn(restart=False)
+            self._turn(_STARTING, restart=False)
             if self._stops:
                 return 0
+            if time.monotonic() > said + _STARTING:
+                said = time.monotonic()
+                _log.warning("not ready yet", children=[child.name for child in first if not child.ready])
             for child in first:
                 if child.pid is None:
                     _log.error("ended before it was ready", child=child.name, status=child.status)
