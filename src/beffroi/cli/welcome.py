@@ -4,8 +4,15 @@
 In: a `Plan`, and what the start came to. Out: text on standard output, with a little colour on a terminal.
 """
 
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
 import click
 
+from beffroi.cli.data import data_directory
 from beffroi.core.state import load_config
 from beffroi.supervisor.plan import Plan, Ready
 
@@ -35,7 +42,7 @@ class Welcome:
         if ready.first_key:
             _row("API key", f"{ready.first_key}   (shown this once; keep it)")
         else:
-            _row("API key", "not shown again; for another: beffroi keys create NAME")
+            _row("API key", f"not shown again; for another: {_another_key(plan.data)}")
         _row(
             "Models",
             ", ".join(models) or "none yet: name an engine with --engine, or write them in a configuration file",
@@ -68,6 +75,20 @@ def _examples(base: str, key: str | None, model: str) -> None:
         f'for chunk in client.chat.completions.create(model="{model}", messages=messages, stream=True):\n'
         '    print(chunk.choices[0].delta.content or "", end="", flush=True)'
     )
+
+
+def _another_key(data: Path) -> str:
+    """The command that makes a key, as it works in the directory this start was made from."""
+    program = Path(sys.argv[0])
+    found = shutil.which(program.name)
+    if program.name == "__main__.py":
+        name = "python -m beffroi"
+    elif found and Path(found).samefile(program):
+        name = program.name
+    else:
+        name = os.path.relpath(program)
+    where = "" if data_directory(None) == data else f" --data {shlex.quote(str(data))}"
+    return f"{name} keys create NAME{where}"
 
 
 def _head(text: str) -> None:
