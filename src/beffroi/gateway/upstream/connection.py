@@ -30,7 +30,7 @@ class Answer(Protocol):
         """Status and media type."""
         ...
 
-    def data(self, parts: list[bytes], *, complete: bool) -> None:
+    def data(self, data: bytes, *, complete: bool) -> None:
         """Body bytes, framing removed; `complete` with the last ones (which may be none)."""
         ...
 
@@ -47,16 +47,17 @@ class EngineConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "answer", "closing", "complete", "endpoint", "head_bytes", "headed", "idle_since", "keep", "kind", "parser", "parts", "paused",
+        "answer", "closing", "complete", "endpoint", "head_bytes", "headed", "idle_since", "keep", "kind", "on_body", "parser", "parts", "paused",
         "saw_bytes", "transport", "until_close",
     )  # fmt: skip
 
     def __init__(self, endpoint: "Endpoint") -> None:
         self.endpoint = endpoint
+        self.parts: list[bytes] = []  # one list for good: llhttp appends to it without a Python call between
+        self.on_body = self.parts.append
         self.parser = HttpResponseParser(self)
         self.transport: asyncio.Transport
         self.answer: Answer | None = None
-        self.parts: list[bytes] = []
         self.headed = self.keep = self.complete = self.paused = self.closing = self.saw_bytes = self.until_close = False
         self.kind = b""
         self.head_bytes = 0
@@ -99,9 +100,6 @@ class EngineConnection(asyncio.Protocol):
         if self.answer is not None:
             self.answer.head(status, self.kind)
 
-    def on_body(self, body: bytes) -> None:
-        self.parts.append(body)
-
     def on_message_complete(self) -> None:
         if self.headed:
             self.complete = True
@@ -126,10 +124,11 @@ class EngineConnection(asyncio.Protocol):
             return
         parts, complete = self.parts, self.complete
         if parts or complete:
-            self.parts = []
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
             if complete:
                 self.release()
-            answer.data(parts, complete=complete)
+            answer.data(data, complete=complete)
 
     def release(self) -> None:
         """The answer is whole: back to the idle ones, or closed where it cannot carry another."""
@@ -182,6 +181,6 @@ class EngineConnection(asyncio.Protocol):
         self.endpoint.busy -= 1
         if self.headed and self.until_close and exc is None and not self.complete:
             # neither length nor chunks: the end of the connection is the end of the answer (RFC 9112 §6.3)
-            answer.data(self.parts, complete=True)
+            answer.data(b"", complete=True)
         else:
             answer.lost(EngineBroken("An engine closed the connection before its answer was complete.", retry_after=1))

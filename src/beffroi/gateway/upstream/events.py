@@ -64,7 +64,10 @@ class MendedEvents:
             EngineError: an event says that the engine failed, or is unsound.
         """
         for event in data.split(b"\n\n"):
-            payload = b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))
+            if event.startswith(b"data: ") and b"\n" not in event:
+                payload = event[6:]
+            else:
+                payload = b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))
             if not payload or self.done:
                 continue
             if payload == b"[DONE]":

@@ -61,18 +61,18 @@ class Collected:
         self.status = status
         self.x.first_ns = self.clock.mono_ns()
 
-    def data(self, parts: list[bytes], *, complete: bool) -> None:
+    def data(self, data: bytes, *, complete: bool) -> None:
         """See `connection.Answer`."""
-        self.parts += parts
         if not complete:
-            self.size += sum(map(len, parts))
+            self.parts.append(data)
+            self.size += len(data)
             connection = self.connection
             if connection is not None and self.size > (connection.endpoint.max_answer if self.status == 200 else MAX_FAULT):
                 connection.abandon()
                 self.x.resume(self, EngineBroken("An engine's answer is larger than the limit.", retry_after=1))
             return
         self.connection = None
-        body = b"".join(self.parts)
+        body = b"".join((*self.parts, data)) if self.parts else data
         error = fault_error(self.status, body) if self.status != 200 else self.whole(body)
         self.x.resume(self, error)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_EVENT = 1 << 20
 LAST_CHUNK = b"0\r\n\r\n"
+LAST_EVENTS = 4 << 10
 DONE = b"data: [DONE]\n\n"
 _encode = msgspec.json.Encoder().encode
 
@@ -69,10 +70,9 @@ class StreamAnswer(MendedEvents):
         # n > 1: the end of one choice is not the end; ollama: `created` differs from event to event
         self.slow = self.x.request.n > 1 or self.x.member.kind == "ollama"
 
-    def data(self, parts: list[bytes], *, complete: bool) -> None:
+    def data(self, data: bytes, *, complete: bool) -> None:
         """See `connection.Answer`."""
         self.blocks += 1
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
         # The common case of a stream: one regular event. Nothing is decoded, and there is one write.
         if (
             self.opening
@@ -87,7 +87,7 @@ class StreamAnswer(MendedEvents):
             self.write(data if self.raw else b"%x\r\n%b\r\n" % (len(data), data))
             return
         if self.status != 200:
-            self._fault(parts, complete=complete)
+            self._fault(data, complete=complete)
             return
         if self.rest:
             data, self.rest = self.rest + data, b""
@@ -123,8 +123,8 @@ class StreamAnswer(MendedEvents):
         self.connection = None
         self.fail(error)
 
-    def _fault(self, parts: list[bytes], *, complete: bool) -> None:
-        self.faults += parts
+    def _fault(self, data: bytes, *, complete: bool) -> None:
+        self.faults.append(data)
         if complete:
             self.connection = None
             self.x.resume(self, fault_error(self.status, b"".join(self.faults)))
@@ -210,7 +210,8 @@ class StreamAnswer(MendedEvents):
         at = data.find(self.finish)
         if at < 0 and data.endswith(DONE):
             at = len(data) - len(DONE)
-        if (found := data.find(b'"error":')) >= 0 and (at < 0 or found < at):
+        # an error is the last that an engine says: looked for in the last events of a block only
+        if (found := data.find(b'"error":', max(0, len(data) - LAST_EVENTS))) >= 0 and (at < 0 or found < at):
             at = found
         if self.watch_tools and (found := data.find(b'"tool_calls":')) >= 0 and (at < 0 or found < at):
             at = found
