@@ -19,6 +19,7 @@ from beffroi.gateway.routing.choose import another_try, release, route
 from beffroi.gateway.upstream.relay import relay
 
 
+# fmt: off
 async def handle(x: Exchange, house: House) -> None:
     """One request, from key to record."""
     counted = 0
@@ -31,7 +32,7 @@ async def handle(x: Exchange, house: House) -> None:
             route(x, house)                                       # 4  an engine
             await intend(x, house)                                # 7a before a byte leaves for it
             try:
-                await relay(x, house, pages.stream_lines)             # 5  the answer, up to its last bytes
+                await relay(x, house, pages.stream_lines)         # 5  the answer, up to its last bytes
                 break
             except EngineError as failure:
                 another_try(x, house, failure)                    #    raises when this was the last

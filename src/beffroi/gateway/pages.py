@@ -93,7 +93,9 @@ def _page(x: Exchange, house: House) -> bytes:
     name = unquote(bare.removeprefix("/models/"))
     model = x.view.models.get(name)
     if model is None or (key.models is not None and model.spec.id not in key.models):
-        raise ModelNotFound(f"The model {name[:100]!r} does not exist; GET /v1/models lists those there are.", param="model")
+        raise ModelNotFound(
+            f"The model {name[:100]!r} does not exist; GET /v1/models lists those there are.", param="model"
+        )
     return model_pages.single(model.spec)
 
 
@@ -109,7 +111,9 @@ def _health(path: str, house: House) -> bytes:
             raise Draining("This process is stopping.", retry_after=1)
         if not house.journal.healthy:
             raise JournalUnavailable("The journal cannot be written.", retry_after=5)
-    return msgspec.json.encode({"status": "ok", "config_revision": house.view.config.revision, "key_revision": house.keys.revision})
+    return msgspec.json.encode(
+        {"status": "ok", "config_revision": house.view.config.revision, "key_revision": house.keys.revision}
+    )
 
 
 def limit_lines(x: Exchange) -> bytes:
@@ -117,10 +121,13 @@ def limit_lines(x: Exchange) -> bytes:
     ticket = x.ticket
     if ticket is None or ticket.requests_limit is None:
         return b""
-    return b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %d\r\n" % (
-        ticket.requests_limit,
-        max(0, ticket.requests_remaining - 1),
-        x.wall_ns // 1_000_000_000 + math.ceil(ticket.requests_reset),
+    return (
+        b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %d\r\n"
+        % (
+            ticket.requests_limit,
+            max(0, ticket.requests_remaining - 1),
+            x.wall_ns // 1_000_000_000 + math.ceil(ticket.requests_reset),
+        )
     )
 
 

@@ -63,10 +63,15 @@ async def read(x: Exchange, house: Reading) -> None:
     x.endpoint = request.endpoint
     model = x.model = x.view.models.get(request.model)
     if model is None:
-        raise ModelNotFound(f"The model {request.model[:100]!r} does not exist; GET /v1/models lists those there are.", param="model")
+        raise ModelNotFound(
+            f"The model {request.model[:100]!r} does not exist; GET /v1/models lists those there are.", param="model"
+        )
     key = x.key
     if key is not None and key.models is not None and model.spec.id not in key.models:
-        raise ModelNotAllowed(f"This key may not use the model {model.spec.id!r}; ask for it, or use one that GET /v1/models lists.", param="model")
+        raise ModelNotAllowed(
+            f"This key may not use the model {model.spec.id!r}; ask for it, or use one that GET /v1/models lists.",
+            param="model",
+        )
     if request.endpoint not in model.spec.endpoints:
         raise BadRequest(f"The model {model.spec.id!r} does not serve {request.endpoint}.", param="model")
 

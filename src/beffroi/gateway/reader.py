@@ -22,7 +22,16 @@ HOST, AUTHORIZATION, CONTENT_TYPE, CONTENT_LENGTH, TRANSFER_ENCODING, CONTENT_EN
 _HEADERS = {
     spelling: kind
     for kind, name in enumerate(
-        (b"host", b"authorization", b"content-type", b"content-length", b"transfer-encoding", b"content-encoding", b"x-forwarded-for", b"expect")
+        (
+            b"host",
+            b"authorization",
+            b"content-type",
+            b"content-length",
+            b"transfer-encoding",
+            b"content-encoding",
+            b"x-forwarded-for",
+            b"expect",
+        )
     )
     for spelling in (name, name.title())
 }
@@ -158,8 +167,12 @@ class Reader:
             self.violation = ProtocolError("Send either one Content-Length or one Transfer-Encoding: chunked.")
         elif len(self.target) > settings.max_target:
             self.violation = TargetTooLong(f"The request target may have at most {settings.max_target:,} bytes.")
-        elif self.header_count > settings.max_headers or (self.fed > settings.max_head and self._head_size() > settings.max_head):
-            self.violation = HeadTooLarge(f"A request may have {settings.max_headers} headers and {settings.max_head:,} bytes of head.")
+        elif self.header_count > settings.max_headers or (
+            self.fed > settings.max_head and self._head_size() > settings.max_head
+        ):
+            self.violation = HeadTooLarge(
+                f"A request may have {settings.max_headers} headers and {settings.max_head:,} bytes of head."
+            )
         elif x.content_length is not None and x.content_length > settings.max_body and not is_metered(x):
             self.violation = BodyTooLarge(f"The body may have at most {settings.max_body:,} bytes.")
         else:

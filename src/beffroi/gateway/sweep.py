@@ -45,11 +45,15 @@ def _judge(connection: ClientConnection, now: float) -> None:
     phase, waited = connection.phase, now - connection.since
     if phase in (FRESH, HEAD):
         if waited > settings.head_timeout:
-            connection.time_out(ClientTimeout(f"The head of the request did not come within {settings.head_timeout:g} s."))
+            connection.time_out(
+                ClientTimeout(f"The head of the request did not come within {settings.head_timeout:g} s.")
+            )
     elif phase == BODYING:
         if waited > settings.body_timeout:
             if connection.reader.body_bytes - connection.reader.noted < BODY_PROGRESS:
-                connection.time_out(ClientTimeout(f"The body of the request did not come within {settings.body_timeout:g} s."))
+                connection.time_out(
+                    ClientTimeout(f"The body of the request did not come within {settings.body_timeout:g} s.")
+                )
             else:
                 connection.reader.noted, connection.since = connection.reader.body_bytes, now
     elif phase == IDLE:

@@ -52,11 +52,15 @@ class Worker:
         config = load_config(self.data)
         clock = SystemClock()
         zone = config.settings.time_zone
-        counters = Counters(self.data / "counters.bin", worker=number, workers=int(child["workers"]), clock=clock, zone=zone)
+        counters = Counters(
+            self.data / "counters.bin", worker=number, workers=int(child["workers"]), clock=clock, zone=zone
+        )
         counters.reset_worker(number)
         # A settlement's counters are written in the journal's turn: together, and before the last byte leaves.
         journal = Journal(self.data / "journal", worker=number, boot=boot, loop=loop, before_then=counters.gather())
-        self.house = House(config, Keys(load_keys(self.data)), journal, counters, WorkerMetrics(number, boot), clock, loop)
+        self.house = House(
+            config, Keys(load_keys(self.data)), journal, counters, WorkerMetrics(number, boot), clock, loop
+        )
         self.connections: set[ClientConnection] = set()
         self.link = Link(self, path=self.data / "bus.sock", worker=number, boot=boot, loop=loop)
         self._stopping = asyncio.Event()
@@ -103,7 +107,11 @@ class Worker:
 
     def cut(self, key_id: str) -> int:
         """See `link.LinkHost`."""
-        found = [c for c in self.connections if c.exchange is not None and c.exchange.key is not None and c.exchange.key.id == key_id]
+        found = [
+            c
+            for c in self.connections
+            if c.exchange is not None and c.exchange.key is not None and c.exchange.key.id == key_id
+        ]
         for connection in found:
             connection.cut(AuthenticationError("This API key was revoked."))
         return len(found)
@@ -136,7 +144,9 @@ class Worker:
         sock = socket.socket(fileno=int(self.child["fd"]))
         sock.setblocking(False)
         self._tls = self._context()
-        server = await self.loop.create_server(lambda: ClientConnection(self), sock=sock, ssl=self._tls, backlog=BACKLOG)
+        server = await self.loop.create_server(
+            lambda: ClientConnection(self), sock=sock, ssl=self._tls, backlog=BACKLOG
+        )
         self.loop.add_signal_handler(signal.SIGTERM, self.stop)
         self.loop.add_signal_handler(signal.SIGINT, self.stop)
         self.link.start()

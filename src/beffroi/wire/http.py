@@ -40,13 +40,16 @@ def date_line() -> bytes:
 
 def plain_head(status: int, kind: bytes, length: int, request_id: str, extra: bytes) -> bytes:
     """Head of an answer with a known length; `extra` is whole header lines, CRLF included."""
-    return b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\nx-content-type-options: nosniff\r\n%b\r\n" % (
-        status,
-        REASONS.get(status, b"Status"),
-        kind,
-        length,
-        request_id.encode(),
-        extra,
+    return (
+        b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\nx-content-type-options: nosniff\r\n%b\r\n"
+        % (
+            status,
+            REASONS.get(status, b"Status"),
+            kind,
+            length,
+            request_id.encode(),
+            extra,
+        )
     )
 
 

@@ -11,7 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping
 
 FEATURES = ("hidden_text", "bidi_override", "template_token", "control_character")
 # Tokens of common chat templates: in a user's text they imitate another speaker.
-TEMPLATE_TOKENS = ("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|eot_id|>", "[INST]", "[/INST]", "<|system|>", "<<SYS>>")
+TEMPLATE_TOKENS = (
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|start_header_id|>",
+    "<|eot_id|>",
+    "[INST]",
+    "[/INST]",
+    "<|system|>",
+    "<<SYS>>",
+)
 _BIDI = ("\u202a", "\u202b", "\u202d", "\u202e", "\u2066", "\u2067", "\u2068")
 _CONTROL = re.compile("[\x00-\x07\x0b\x0e-\x1f]")
 # Tag characters spell hidden ASCII; their one ordinary use is a region's flag: black flag, up to six tags, end tag.
@@ -70,7 +79,12 @@ class Structure:
                 found.add("control_character")
             if "bidi_override" in suspects and not text.isascii() and any(mark in text for mark in _BIDI):
                 found.add("bidi_override")
-            if "hidden_text" in suspects and not text.isascii() and _TAGS.search(text) and _TAGS.search(_FLAGS.sub("", text)):
+            if (
+                "hidden_text" in suspects
+                and not text.isascii()
+                and _TAGS.search(text)
+                and _TAGS.search(_FLAGS.sub("", text))
+            ):
                 found.add("hidden_text")
         return found
 

@@ -71,7 +71,9 @@ async def admit(x: Exchange, house: Admitting) -> None:
     likely_input, likely_output = house.estimator.expect(spec.id, len(x.body), reserve)
     x.input_estimate = likely_input
     bound = bound_of(input_bound(x, spec), reserve, price) if limits.hard_budget is not None else 0
-    estimate = (likely_input * price.input + likely_output * price.output) // MILLION if limits.soft_budget is not None else 0
+    estimate = (
+        (likely_input * price.input + likely_output * price.output) // MILLION if limits.soft_budget is not None else 0
+    )
     ask = Ask(likely_input + likely_output, likely_output, bound, estimate)
     deadline = 0.0
     while True:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from beffroi.gateway.upstream.endpoint import Endpoint
 
 MAX_HEAD = 64 << 10
-RECEIVE_BUFFER = 64 << 10  # the kernel doubles it: one read brings at most 128 KiB, so what is held for a slow client stays small
+RECEIVE_BUFFER = (
+    64 << 10
+)  # the kernel doubles it: one read brings at most 128 KiB, so what is held for a slow client stays small
 COPY_LIMIT = 64 << 10
 
 
@@ -85,7 +87,9 @@ class EngineConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(name) == 12 and name.lower() == b"content-type":
             self.kind = value
-        elif (len(name) == 14 and name.lower() == b"content-length") or (len(name) == 17 and name.lower() == b"transfer-encoding"):
+        elif (len(name) == 14 and name.lower() == b"content-length") or (
+            len(name) == 17 and name.lower() == b"transfer-encoding"
+        ):
             self.until_close = False
 
     def on_message_begin(self) -> None:

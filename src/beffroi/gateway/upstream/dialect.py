@@ -32,7 +32,12 @@ def body_for(x: Exchange, upstream_model: str, kind: str) -> bytes:
         changes[name] = bound
         if name == "max_completion_tokens" and "max_tokens" in request.fields:
             changes["max_tokens"] = bound
-    if kind == "llamacpp" and request.has_tools and "tool_choice" in request.fields and _choice(request.fields["tool_choice"]) == "none":
+    if (
+        kind == "llamacpp"
+        and request.has_tools
+        and "tool_choice" in request.fields
+        and _choice(request.fields["tool_choice"]) == "none"
+    ):
         changes["tools"] = changes["tool_choice"] = None  # it shows the tools to the model all the same
     return edited(request.fields, changes) if changes else x.body
 

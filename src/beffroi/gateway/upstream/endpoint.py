@@ -44,7 +44,8 @@ class Endpoint:
         bearer = f"authorization: Bearer {spec.api_key}\r\n" if spec.api_key else ""
         fixed = f"host: {authority}\r\n{bearer}content-type: application/json\r\naccept: application/json, text/event-stream\r\n"
         self._heads = {
-            path: f"POST {prefix}/v1/{path} HTTP/1.1\r\n{fixed}".encode() + b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n"
+            path: f"POST {prefix}/v1/{path} HTTP/1.1\r\n{fixed}".encode()
+            + b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n"
             for path in ("chat/completions", "completions", "embeddings")
         }
         self.tune(settings)
@@ -107,7 +108,12 @@ class Endpoint:
                 else:
                     await self.loop.create_connection(lambda: connection, self.host, self.port)
         except TimeoutError:
-            done(None, EngineTimeout(f"An engine did not accept a connection within {self.connect_timeout:g} s.", retry_after=1))
+            done(
+                None,
+                EngineTimeout(
+                    f"An engine did not accept a connection within {self.connect_timeout:g} s.", retry_after=1
+                ),
+            )
         except OSError:
             done(None, EngineBroken("An engine does not accept connections.", retry_after=1))
         else:

@@ -78,7 +78,9 @@ class MendedEvents:
     def _one(self, chunk: dict[str, Any]) -> None:
         if chunk.get("error"):
             message, _ = fault_of(_encode(chunk))
-            raise EngineError(f"The engine stopped: {message}" if not message.startswith("The engine") else message, retry_after=1)
+            raise EngineError(
+                f"The engine stopped: {message}" if not message.startswith("The engine") else message, retry_after=1
+            )
         raw = chunk.pop("usage", None)
         if raw is not None and (usage := read_usage(raw)) is not None:
             self._count_usage(usage)

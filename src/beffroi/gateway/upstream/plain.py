@@ -67,7 +67,9 @@ class Collected:
             self.parts.append(data)
             self.size += len(data)
             connection = self.connection
-            if connection is not None and self.size > (connection.endpoint.max_answer if self.status == 200 else MAX_FAULT):
+            if connection is not None and self.size > (
+                connection.endpoint.max_answer if self.status == 200 else MAX_FAULT
+            ):
                 connection.abandon()
                 self.x.resume(self, EngineBroken("An engine's answer is larger than the limit.", retry_after=1))
             return
@@ -109,7 +111,9 @@ class Collected:
 def _needs_mending(body: bytes) -> bool:
     """Whether an answer may lack what clients cannot do without; tool calls are looked at whenever there are any."""
     at = body.find(b'"tool_calls":')
-    return (at >= 0 and body[at + 13 : at + 16].strip()[:2] != b"[]" and body[at + 13 : at + 18].strip()[:4] != b"null") or b'"index":' not in body
+    return (
+        at >= 0 and body[at + 13 : at + 16].strip()[:2] != b"[]" and body[at + 13 : at + 18].strip()[:4] != b"null"
+    ) or b'"index":' not in body
 
 
 class PlainAnswer(Collected):
@@ -178,7 +182,9 @@ def joined_embeddings(x: Exchange, answers: list[OneEmbedding]) -> bytes:
     note_usage(x, usage)
     rows = [{**answer.rows[0], "index": index} for index, answer in enumerate(answers)]
     backend = {"engine_type": x.member.kind, "machine_name": x.member.machine}
-    return msgspec.json.encode({"object": "list", "data": rows, "model": x.model.spec.id, "usage": usage.shown, "backend": backend})
+    return msgspec.json.encode(
+        {"object": "list", "data": rows, "model": x.model.spec.id, "usage": usage.shown, "backend": backend}
+    )
 
 
 def answer_id(x: Exchange) -> str:

@@ -47,7 +47,9 @@ class StreamAnswer(MendedEvents):
     seen_blocks = 0
     sent = 0
 
-    def __init__(self, x: Exchange, clock: Clock, now: float, *, first: float, between: float, head_lines: bytes) -> None:
+    def __init__(
+        self, x: Exchange, clock: Clock, now: float, *, first: float, between: float, head_lines: bytes
+    ) -> None:
         super().__init__(x)
         self.write = x.client.write
         self.raw = x.http10
@@ -243,7 +245,9 @@ class StreamAnswer(MendedEvents):
         self.x.first_ns = self.clock.mono_ns()
         if self.x.http10:
             return http.stream_head(self.x.id, b"connection: close\r\n", self.head_lines)
-        framing = b"transfer-encoding: chunked\r\n" if self.x.keep else b"transfer-encoding: chunked\r\nconnection: close\r\n"
+        framing = (
+            b"transfer-encoding: chunked\r\n" if self.x.keep else b"transfer-encoding: chunked\r\nconnection: close\r\n"
+        )
         return http.stream_head(self.x.id, framing, self.head_lines)
 
     def _framed(self, data: bytes) -> bytes:

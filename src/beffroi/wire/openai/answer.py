@@ -16,7 +16,9 @@ from beffroi.core.price import Tokens
 _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _plain = msgspec.json.decode
-_INSIDE = re.compile(r"Traceback|File \"|site-packages|\.py\b|\.cpp\b|exception|/usr/|/home/|0x[0-9a-f]{6}", re.IGNORECASE)
+_INSIDE = re.compile(
+    r"Traceback|File \"|site-packages|\.py\b|\.cpp\b|exception|/usr/|/home/|0x[0-9a-f]{6}", re.IGNORECASE
+)
 MAX_COUNT = 1 << 40
 
 
@@ -49,7 +51,9 @@ def read_usage(given: Any) -> Usage | None:
     given["completion_tokens"] = completion
     given["total_tokens"] = prompt + completion
     given["reasoning_tokens"] = reasoning
-    given["prompt_tokens_details"] = {**inside, "cached_tokens": cached} if inside.__class__ is dict else {"cached_tokens": cached}
+    given["prompt_tokens_details"] = (
+        {**inside, "cached_tokens": cached} if inside.__class__ is dict else {"cached_tokens": cached}
+    )
     given["completion_tokens_details"] = (
         {**made, "reasoning_tokens": reasoning} if made.__class__ is dict else {"reasoning_tokens": reasoning}
     )
@@ -103,7 +107,11 @@ def mend_calls(message: dict[str, Any], prefix: str, *, streamed: bool) -> None:
             call["id"] = f"call_{prefix[-24:]}{call.get('index', number)}"
         if first and not call.get("type"):
             call["type"] = "function"
-        if isinstance(function, dict) and function.get("arguments") is not None and not isinstance(function["arguments"], str):
+        if (
+            isinstance(function, dict)
+            and function.get("arguments") is not None
+            and not isinstance(function["arguments"], str)
+        ):
             function["arguments"] = _encode(function["arguments"]).decode()
 
 

@@ -21,7 +21,9 @@ PartType = Literal[
     "text", "refusal", "image_url", "image", "input_image", "input_audio", "audio_url", "audio", "video_url", "video", "file",
     "input_text", "output_text", "thinking", "reasoning",
 ]  # fmt: skip
-MEDIA = frozenset(("image_url", "image", "input_image", "input_audio", "audio_url", "audio", "video_url", "video", "file"))
+MEDIA = frozenset(
+    ("image_url", "image", "input_image", "input_audio", "audio_url", "audio", "video_url", "video", "file")
+)
 
 
 class Part(msgspec.Struct, gc=False):
@@ -204,7 +206,9 @@ def _chat_texts(chat: Chat) -> tuple[list[tuple[str, str]], int]:
         elif content is None:
             if message.role != "assistant":
                 where = f"messages[{index}].content"
-                raise BadRequest(f"The field '{where}' is missing: a {message.role} message needs content.", param=where)
+                raise BadRequest(
+                    f"The field '{where}' is missing: a {message.role} message needs content.", param=where
+                )
         else:
             for number, part in enumerate(cast("list[Part]", content)):
                 if part.text is not None:
@@ -224,7 +228,10 @@ def _check_tools(chat: Chat) -> None:
             raise BadRequest(f"The field '{where}' is missing: a function tool needs a name.", param=where)
     choice = chat.tool_choice
     if isinstance(choice, str) and choice not in ("none", "auto", "required"):
-        raise BadRequest("Invalid value for 'tool_choice': write none, auto, required, or an object that names a tool.", param="tool_choice")
+        raise BadRequest(
+            "Invalid value for 'tool_choice': write none, auto, required, or an object that names a tool.",
+            param="tool_choice",
+        )
 
 
 def _is_batch(prompt: str | list[Any]) -> bool:
@@ -242,7 +249,9 @@ def _prompt_texts(prompt: str | list[Any]) -> list[tuple[str, str]]:
         return []
     if all(isinstance(x, str) for x in prompt):
         return [("user", x) for x in prompt]
-    raise BadRequest("Invalid value for 'prompt': write a text, a list of texts, or lists of token numbers.", param="prompt")
+    raise BadRequest(
+        "Invalid value for 'prompt': write a text, a list of texts, or lists of token numbers.", param="prompt"
+    )
 
 
 def _embedding(request: Embedding, fields: dict[str, Raw]) -> Request:
@@ -257,7 +266,10 @@ def _embedding(request: Embedding, fields: dict[str, Raw]) -> Request:
     elif all(_is_tokens(x) for x in given):
         count = len(given)
     else:
-        raise BadRequest("Invalid value for 'input': write a text, a list of texts, or lists of token numbers, not a mixture.", param="input")
+        raise BadRequest(
+            "Invalid value for 'input': write a text, a list of texts, or lists of token numbers, not a mixture.",
+            param="input",
+        )
     if count == 1 and texts and not texts[0][1]:
         raise BadRequest("Invalid value for 'input': the text is empty.", param="input")
     return Request("embeddings", request.model, False, False, 1, None, texts, 0, count, False, request.user, fields)

@@ -23,9 +23,14 @@ KNOWN = POLICED | frozenset(
     "repetition_penalty chat_template_kwargs".split()
 )
 SLICE = 512 << 10
+WORTH_A_TURN = 64 << 10  # so many brackets take about a millisecond for each level
+MARKS_A_TURN = 10_000
 _KEEP = b'[]{},:"\\'
 _DROP = bytes(c for c in range(256) if c not in _KEEP)
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}:,]', re.DOTALL)
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_TEXT = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_MARK = re.compile(rb'["\[\]{}:]')
+_STEPS = {0x5B: 1, 0x7B: 1, 0x5D: -1, 0x7D: -1}
 
 top_level = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -46,30 +51,41 @@ def check_structure(body: bytes, max_depth: int, max_tokens: int) -> Iterator[No
         BadRequest: too deep or too many tokens.
     """
     outside: list[bytes] = []
-    tokens, inside, at, size = 0, False, 0, len(body)
+    tokens = quotes = at = 0
+    size = len(body)
     while at < size:
-        end = min(at + SLICE, size)
-        while end < size and body[end - 1] == 0x5C:  # an escape must not be cut in two
+        end = at + SLICE
+        if _cuts_escape(body, at, end):
             end += 1
         # Of the text only structure, quotes and backslashes stay; an escaped quote or backslash then goes.
         piece = body[at:end].translate(None, _DROP).replace(b"\\\\", b"").replace(b'\\"', b"")
         parts = piece.split(b'"')
-        plain = b"".join(parts[1 if inside else 0 :: 2]).replace(b"\\", b"")
-        inside ^= len(parts) % 2 == 0
+        plain = b"".join(parts[quotes & 1 :: 2]).replace(b"\\", b"")
+        quotes += len(parts) - 1
         tokens += len(plain) - plain.count(b"]") - plain.count(b"}")
         if tokens > max_tokens:
             raise BadRequest(f"The body has more than {max_tokens:,} JSON tokens; send less in one request.")
+        if quotes > 2 * tokens + 2:  # before each string but the first stands a bracket, a comma or a colon
+            raise BadRequest("The body is not valid JSON: two strings stand side by side.")
         outside.append(plain.replace(b",", b"").replace(b":", b""))
         at = end
         if at < size:
             yield
-    brackets = b"".join(outside)
+    brackets = b"".join(outside).translate(_ONE_KIND)  # whether the kinds match, the parser sees
     for _ in range(max_depth):
         if not brackets:
             return
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(brackets) > WORTH_A_TURN:
+            yield
+        brackets = brackets.replace(b"[]", b"")
     if brackets:
         raise BadRequest(f"The body is nested deeper than {max_depth} levels, or its brackets do not match.")
+
+
+def _cuts_escape(body: bytes, at: int, end: int) -> bool:
+    """Whether an escape stands across `end`; none stands across `at`."""
+    piece = body[at:end] if body[end - 1 : end] == b"\\" else b""
+    return (len(piece) - len(piece.rstrip(b"\\"))) % 2 == 1
 
 
 def check_utf8(body: bytes) -> Iterator[None]:
@@ -77,8 +93,8 @@ def check_utf8(body: bytes) -> Iterator[None]:
     at, size = 0, len(body)
     try:
         while at < size:
-            end = min(at + SLICE, size)
-            while end < size and body[end] & 0xC0 == 0x80:
+            end = at + SLICE
+            while end < min(size, at + SLICE + 3) and body[end] & 0xC0 == 0x80:  # a character has at most four bytes
                 end += 1
             str(body[at:end], "utf-8")
             at = end
@@ -91,13 +107,24 @@ def check_utf8(body: bytes) -> Iterator[None]:
 def is_single(body: bytes, fields: dict[str, msgspec.Raw]) -> bool:
     """True when the lengths alone show that no top-level key repeats: all bytes of a compact body are accounted for.
 
-    Two spellings are recognised, without blanks and with one after each separator; anything else needs `check_keys`.
+    Two spellings are recognised: without blanks, and with one after each separator. There an extra pair could weigh as
+    much as the blanks, so each key must also stand where the lengths of those before it put it. Anything else needs
+    `check_keys`.
     """
     count = len(fields)
     total = 1 + 4 * count
     for name, raw in fields.items():
         total += len(name) + len(raw)
-    return total in (len(body), len(body) - 2 * count + 1)
+    if total == len(body):
+        return True
+    if total != len(body) - 2 * count + 1:
+        return False
+    at = 1
+    for name, raw in fields.items():
+        if not body.startswith(b'"%b": ' % name.encode(), at):
+            return False
+        at += len(name) + len(raw) + 6
+    return True
 
 
 def check_case(fields: dict[str, msgspec.Raw]) -> None:
@@ -107,28 +134,43 @@ def check_case(fields: dict[str, msgspec.Raw]) -> None:
     for name in fields.keys() - KNOWN:
         folded = name.casefold()
         if folded in POLICED:
-            raise BadRequest(f"Write the field {folded!r} in lower case; {name[:40]!r} could be read as the same field.", param=folded)
+            raise BadRequest(
+                f"Write the field {folded!r} in lower case; {name[:40]!r} could be read as the same field.",
+                param=folded,
+            )
 
 
 def check_keys(body: bytes) -> Iterator[None]:
-    """Walk the whole body and refuse a policed top-level key that repeats; yields now and then.
+    """Walk the whole body, which is valid JSON, and refuse a policed top-level key that repeats; yields now and then.
 
     Raises:
         BadRequest: a policed key stands there twice.
     """
-    depth, seen, last = 0, set[str](), b""
-    for number, found in enumerate(_TOKEN.finditer(body)):
-        text = found[0]
-        if text[0] == 0x22:
-            last = text
-        elif text in b"[{":
-            depth += 1
-        elif text in b"]}":
-            depth -= 1
-        elif text == b":" and depth == 1:
-            name = str(msgspec.json.decode(last))
-            if name in seen and name in POLICED:
-                raise BadRequest(f"The field {name!r} stands twice in the body; send it once.", param=name)
-            seen.add(name)
-        if number % 20_000 == 19_999:
+    seen, last = set[str](), b""
+    at = depth = begin = steps = 0
+    inside, size, pause = False, len(body), SLICE
+    while at < size:
+        if inside:
+            found = _TEXT.match(body, at, at + SLICE)
+            at = found.end() if found else at
+            if body[at] == 0x22:
+                at, inside = at + 1, False
+                if depth == 1:
+                    last = body[begin:at]
+        else:
+            found = _MARK.search(body, at, at + SLICE)
+            at = found.end() if found else at + SLICE
+            mark = body[at - 1] if found else 0
+            if mark == 0x22:
+                begin, inside = at - 1, True
+            elif mark == 0x3A and depth == 1:
+                name = str(msgspec.json.decode(last))
+                if name in seen and name in POLICED:
+                    raise BadRequest(f"The field {name!r} stands twice in the body; send it once.", param=name)
+                seen.add(name)
+            elif mark in _STEPS:
+                depth += _STEPS[mark]
+        steps += 1
+        if at > pause or steps == MARKS_A_TURN:
+            pause, steps = at + SLICE, 0
             yield
