@@ -22,6 +22,7 @@ KNOWN = POLICED | frozenset(
     "metadata store service_tier reasoning_effort verbosity echo suffix modalities audio prediction top_k min_p "
     "repetition_penalty chat_template_kwargs".split()
 )
+_SPACED = {name: b'"%b": ' % name.encode() for name in KNOWN}
 SLICE = 512 << 10
 WORTH_A_TURN = 64 << 10  # so many brackets take about a millisecond for each level
 MARKS_A_TURN = 10_000
@@ -121,7 +122,7 @@ def is_single(body: bytes, fields: dict[str, msgspec.Raw]) -> bool:
         return False
     at = 1
     for name, raw in fields.items():
-        if not body.startswith(b'"%b": ' % name.encode(), at):
+        if not body.startswith(_SPACED.get(name) or b'"%b": ' % name.encode(), at):
             return False
         at += len(name) + len(raw) + 6
     return True
