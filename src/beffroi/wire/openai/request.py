@@ -122,7 +122,7 @@ class Request(msgspec.Struct, gc=False):
     Attributes:
         endpoint: chat, completions or embeddings: what is asked of the engine.
         n: how many answers may be generated (best_of counted).
-        max_tokens: the bound that the client set, per answer; None: none.
+        max_tokens: the bound that the client set, per answer, under either name; None: none.
         texts: (role, text) of everything the model will read.
         media: number of parts that are not text.
         inputs: of embeddings, how many texts; 0 for the others.
@@ -185,7 +185,8 @@ def parse(endpoint: str, body: bytes, fields: dict[str, Raw]) -> Request:
     texts, media = _chat_texts(request) if isinstance(request, Chat) else (_prompt_texts(request.prompt), 0)
     bound = request.max_tokens
     if isinstance(request, Chat):
-        bound = request.max_completion_tokens or bound
+        if request.max_completion_tokens is not None:  # which of the two an engine obeys is its own affair
+            bound = max(request.max_completion_tokens, bound or 0)
         _check_tools(request)
     copies = request.n or 1
     if isinstance(request, Completion):
