@@ -14,8 +14,9 @@ from msgspec import Raw
 from beffroi.core.price import Tokens
 
 _encode = msgspec.json.Encoder().encode
+_choices = msgspec.json.Decoder(list[Any]).decode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
-_plain = msgspec.json.decode
+_FAULTS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what hostile JSON raises, one way or another
 _INSIDE = re.compile(
     r"Traceback|File \"|site-packages|\.py\b|\.cpp\b|exception|/usr/|/home/|0x[0-9a-f]{6}", re.IGNORECASE
 )
@@ -61,8 +62,11 @@ def read_usage(given: Any) -> Usage | None:
 
 
 def read_raw_usage(raw: Raw) -> Usage | None:
-    """As `read_usage`, of a field that is still JSON."""
-    return read_usage(_plain(raw))
+    """As `read_usage`, of a field that is still JSON; None too where it holds what no JSON reader takes (`1e999`)."""
+    try:
+        return read_usage(msgspec.json.decode(raw))
+    except _FAULTS:
+        return None
 
 
 def counted_usage(prompt: int, completion: int) -> Usage:
@@ -79,10 +83,12 @@ def counted_usage(prompt: int, completion: int) -> Usage:
 
 
 def read_answer(body: bytes) -> dict[str, Raw] | None:
-    """Top-level fields of a plain answer; None where it is not a JSON object."""
+    """Top-level fields of a plain answer; None where it is not a JSON object in UTF-8."""
     try:
+        if not body.isascii():
+            str(body, "utf-8")  # the fields are not decoded: nobody else would see it
         return _fields(body)
-    except (msgspec.MsgspecError, RecursionError):
+    except _FAULTS:
         return None
 
 
@@ -103,9 +109,9 @@ def mend_calls(message: dict[str, Any], prefix: str, *, streamed: bool) -> None:
         first = not streamed or bool(isinstance(function, dict) and function.get("name"))
         if streamed and type(call.get("index")) is not int:
             call["index"] = number
-        if first and not call.get("id"):
-            call["id"] = f"call_{prefix[-24:]}{call.get('index', number)}"
-        if first and not call.get("type"):
+        if first and (type(call.get("id")) is not str or not call["id"]):
+            call["id"] = f"call_{prefix[-24:]}{number if not streamed else call['index']}"
+        if first and (type(call.get("type")) is not str or not call["type"]):
             call["type"] = "function"
         if (
             isinstance(function, dict)
@@ -115,11 +121,16 @@ def mend_calls(message: dict[str, Any], prefix: str, *, streamed: bool) -> None:
             function["arguments"] = _encode(function["arguments"]).decode()
 
 
-def mend_choices(raw: Raw, prefix: str) -> list[Any] | None:
-    """The choices of a plain answer with sound tool calls, indexes and finish reasons; None where nothing needs it."""
-    choices = _plain(raw)
-    if not isinstance(choices, list):
-        return None
+def mend_choices(raw: Raw, prefix: str) -> list[Any]:
+    """The choices of a plain answer with sound tool calls, indexes and finish reasons.
+
+    Raises:
+        msgspec.MsgspecError: they are no list, or not to be read.
+    """
+    try:
+        choices = _choices(raw)
+    except RecursionError:
+        raise msgspec.DecodeError("nested too deeply") from None
     for number, choice in enumerate(choices):
         if isinstance(choice, dict):
             choice.setdefault("index", number)
@@ -142,20 +153,15 @@ def finish_of(raw: Raw | None) -> str | None:
     """The first finish_reason of a plain answer's choices."""
     try:
         found = _outcomes(raw) if raw is not None else []
-    except msgspec.MsgspecError:
+    except _FAULTS:
         return None
     return found[0].finish_reason if found else None
 
 
-class _EngineFault(msgspec.Struct, gc=False):
-    message: str | None = None
-    param: str | None = None
-
-
 class _FaultBody(msgspec.Struct, gc=False):
-    error: _EngineFault | str | None = None
-    message: str | None = None
-    detail: str | None = None
+    error: Any = None
+    message: Any = None
+    detail: Any = None
 
 
 _fault = msgspec.json.Decoder(_FaultBody).decode
@@ -163,16 +169,15 @@ _fault = msgspec.json.Decoder(_FaultBody).decode
 
 def fault_of(body: bytes) -> tuple[str, str | None]:
     """(message, param) of an engine's error answer, for the client; text that shows an engine's inside is withheld."""
-    message, param = None, None
     try:
         found = _fault(body)
-        inner = found.error
-        if isinstance(inner, _EngineFault):
-            message, param = inner.message, inner.param
-        else:
-            message = inner or found.message or found.detail
-    except (msgspec.MsgspecError, RecursionError):
-        pass
+    except _FAULTS:
+        found = _FaultBody()
+    inner = found.error if isinstance(found.error, dict) else {"message": found.error}
+    texts = (inner.get("message"), found.message, found.detail)
+    message = next((text for text in texts if isinstance(text, str) and text), None)
+    param = inner.get("param")
+    param = param[:200] if isinstance(param, str) else None
     if not message or _INSIDE.search(message):
         return "The engine refused the request; check its fields against what the model supports.", param
     return message[:1000], param
