@@ -28,7 +28,7 @@ class Engine:
 
     def __init__(self, data: Path) -> None:
         self.told = settings.arguments(data)
-        self.child = Child("engine", "beffroi.embedded", self.told, announces=True)
+        self.child = Child("engine", "beffroi.embedded.process", self.told, announces=True)
         self.start()
 
     def start(self) -> None:

@@ -48,6 +48,3 @@ def main() -> None:
             client.recv(4096)
             body = json.dumps({"pid": os.getpid(), "slot": TOLD.get("worker")}).encode()
             client.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
-
-
-main()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the embedded engine listens and what it serves, decided before it starts.
 
-In: a data directory. Out: the arguments of `beffroi.embedded`, and resources in the shape of a configuration file.
+In: a data directory. Out: the arguments of `beffroi.embedded.process`, and resources in the shape of a configuration file.
 """
 
 import os

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first thing that runs in every child: ties its life to the supervisor's, then becomes the module it was started for.
 
-In: `python -m beffroi.supervisor.child MODULE`, and the JSON object in BEFFROI_CHILD. Out: MODULE, run as the main program.
+In: `python -m beffroi.supervisor.child MODULE`, and the JSON object in BEFFROI_CHILD. Out: MODULE's `main()`, and its
+return value as the exit status.
 """
 
 import ctypes
+import importlib
 import json
 import os
-import runpy
 import signal
 import sys
 
@@ -32,11 +33,14 @@ def bind_to(parent: int) -> None:
 
 
 def main() -> None:
-    """Bind, then run the module named on the command line."""
-    bind_to(json.loads(os.environ[VARIABLE])["parent"])
-    module = sys.argv[1]
-    del sys.argv[1]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    """Bind, load the module named on the command line, wait until it may begin, run it."""
+    told = json.loads(os.environ[VARIABLE])
+    bind_to(told["parent"])
+    module = importlib.import_module(sys.argv[1])
+    if (gate := told.get("gate_fd")) is not None:
+        os.read(gate, 1)  # ends when the supervisor opens the gate by closing its end
+        os.close(gate)
+    sys.exit(module.main())
 
 
 if __name__ == "__main__":

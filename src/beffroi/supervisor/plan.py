@@ -10,7 +10,7 @@ from typing import Any
 
 WORKER = "beffroi.gateway.worker"
 CONTROL = "beffroi.control.process"
-ENGINE = "beffroi.embedded"
+ENGINE = "beffroi.embedded.process"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,8 @@ class Plan:
         tls: paths of `cert`, `key` and `client_ca`, as workers read them; None: plain.
         config: the configuration file that control reads; None: none.
         resources: engines and models beside those of the file, in its shape; None: none.
-        engine: what the embedded engine is told (see `beffroi.embedded`); None: it is not started.
-        worker_module, control_module, engine_module: what the children run.
+        engine: what the embedded engine is told (see `beffroi.embedded.process`); None: it is not started.
+        worker_module, control_module, engine_module: what the children run: modules with a `main`.
     """
 
     data: Path

@@ -54,12 +54,15 @@ class Child:
         """Process id while it runs."""
         return None if self._process is None else self._process.pid
 
-    def start(self) -> None:
-        """Start the next process of this place."""
+    def start(self, gate: int | None = None) -> None:
+        """Start the next process of this place. With a `gate`, it loads its code and waits for the gate's other end to close."""
         self.due = self.ready = None
         self._line = b""
         arguments = {**self.arguments, "boot": uuid.uuid4().hex, "parent": os.getpid()}
         fds = self._fds
+        if gate is not None:
+            arguments["gate_fd"] = gate
+            fds = (*fds, gate)
         theirs = None
         if self._announces:
             self.ready_fd, theirs = os.pipe()

@@ -11,7 +11,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import ceil
 
@@ -77,30 +77,41 @@ class Supervisor:
         self._control = [self._make_control(doors[0])]
         if plan.engine is not None:
             self._engine = [Child("engine", plan.engine_module, {**plan.engine, "role": "engine"}, announces=True)]
+        self._workers = [self._make_worker(slot) for slot in range(plan.workers)]
         first = self._control + self._engine
         for child in first:
             child.start()
-        said = time.monotonic()
-        while not all(child.ready for child in first):
-            self._turn(_STARTING, restart=False)
-            if self._stops:
-                return 0
-            if time.monotonic() > said + _STARTING:
-                said = time.monotonic()
-                _log.warning("not ready yet", children=[child.name for child in first if not child.ready])
-            for child in first:
-                if child.pid is None:
-                    _log.error("ended before it was ready", child=child.name, status=child.status)
-                    return max(child.status, 1)
+        gate, ours = os.pipe()  # workers load their code now, and begin when control has written what they read
+        for child in self._workers:
+            child.start(gate)
+        os.close(gate)
+        status = self._await_first(first)
+        if status or self._stops:
+            for child in self._workers:  # before the gate opens: they are not to begin
+                child.signal(signal.SIGTERM)
+        os.close(ours)
+        if status:
+            return status
         first_key = (self._control[0].ready or {}).get("first_key")
         self._control[0].arguments["fresh"] = False
-        self._workers = [self._make_worker(slot) for slot in range(plan.workers)]
-        for child in self._workers:
-            child.start()
         missing = self._await_readiness(doors[0])
         if not self._stops or first_key:  # the key is shown once: even to somebody who is leaving
             ports = self._sockets[0].getsockname()[1], doors[0].getsockname()[1]
             self._announce(Ready(*ports, first_key, missing))
+        return 0
+
+    def _await_first(self, first: Sequence[Child]) -> int:
+        """0 once all of `first` are ready, or we are to stop; else the status of one that ended."""
+        said = time.monotonic()
+        while not self._stops and not all(child.ready for child in first):
+            self._turn(_STARTING, but=first)
+            for child in first:
+                if child.pid is None:
+                    _log.error("ended before it was ready", child=child.name, status=child.status)
+                    return max(child.status, 1)
+            if time.monotonic() > said + _STARTING:
+                said = time.monotonic()
+                _log.warning("not ready yet", children=[child.name for child in first if not child.ready])
         return 0
 
     def _make_control(self, door: socket.socket) -> Child:
@@ -142,8 +153,8 @@ class Supervisor:
             missing = probe.missing(door)
         return missing
 
-    def _turn(self, timeout: float | None = None, *, restart: bool = True) -> None:
-        """Wait for something to happen, up to `timeout` seconds, and act on it."""
+    def _turn(self, timeout: float | None = None, *, but: Sequence[Child] = ()) -> None:
+        """Wait for something to happen, up to `timeout` seconds, and act on it; of `but` none is replaced."""
         children = self._workers + self._control + self._engine
         waits = [child.due - time.monotonic() for child in children if child.due is not None]
         if timeout is not None:
@@ -155,7 +166,7 @@ class Supervisor:
         self._take_signals()
         for child in children:
             child.hear()
-            if child.reap() and not self._stops and restart:
+            if child.reap() and not self._stops and child not in but:
                 child.schedule()
         for child in children:
             if child.due is not None and child.due <= time.monotonic() and not self._stops:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine process: `python -m beffroi.embedded`, started by the supervisor.
+"""The engine process, started by the supervisor.
 
 In: BEFFROI_CHILD with `model`, `alias`, `host` (an address or a socket's path), `port`, `ready_fd`. Out: llama.cpp's
 OpenAI-compatible server until SIGTERM, and one JSON line on `ready_fd` when it can serve.
@@ -73,6 +73,3 @@ def _serve(told: dict[str, Any]) -> Any:
 
 def _leave(_number: int, _frame: object) -> NoReturn:
     os._exit(0)
-
-
-main()
