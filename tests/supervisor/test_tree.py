@@ -173,3 +173,15 @@ def test_closing_the_terminal_stops_it(folder: Path) -> None:
     assert b"a-key" in heard[0]
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_it_serves_on_when_nobody_reads_what_it_prints(keep: Keep) -> None:
+    """`beffroi serve | head -1`."""
+    kept = keep()
+    assert kept.process.stdout
+    kept.process.stdout.close()
+    wait_for(lambda: len(kept.notes("serve", "worker")) == 1, 10, "a worker serves")
+    door = kept.notes("serve", "control")[0]["told"]["port"]
+    wait_for(lambda: "could not be shown" in (kept.data.parent / "log").read_text(), 5, "it is told in the log")
+    assert ask(door)["pid"] in kept.pids()
+    assert kept.stop() == 0

@@ -10,10 +10,12 @@ import resource
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import ceil
+from pathlib import Path
 
 import structlog
 
@@ -97,7 +99,11 @@ class Supervisor:
         missing = self._await_readiness(doors[0])
         if not self._stops or first_key:  # the key is shown once: even to somebody who is leaving
             ports = self._sockets[0].getsockname()[1], doors[0].getsockname()[1]
-            self._announce(Ready(*ports, first_key, missing))
+            try:
+                self._announce(Ready(*ports, first_key, missing))
+            except OSError as error:  # the reader of a pipe has left, a terminal was closed: no reason to stop serving
+                _log.warning("the start could not be shown", reason=str(error))
+                _discard_output()
         return 0
 
     def _await_first(self, first: Sequence[Child]) -> int:
@@ -248,6 +254,12 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def _discard_output() -> None:
+    """Send what is still to be printed nowhere, so that Python does not fail over it at the end."""
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _raise_descriptor_limit() -> None:
