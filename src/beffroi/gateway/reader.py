@@ -81,6 +81,11 @@ class Reader:
         if self.violation is None and x is not None:
             self._weigh(x)
 
+    def close(self) -> None:
+        """Nothing more is read: let go of the parser, which holds this object as this one holds it."""
+        self.queue.clear()
+        del self.parser
+
     def _weigh(self, x: Exchange) -> None:
         """Limits on a request that is not complete."""
         settings = self.house.view.settings

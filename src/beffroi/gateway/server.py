@@ -29,6 +29,10 @@ MAX_HELD = 64 << 10
 FRESH, HEAD, BODYING, BUSY, IDLE, LINGERING = range(6)
 
 
+def _nowhere(_: bytes | bytearray | memoryview) -> None:
+    """Where bytes go for a client who has left."""
+
+
 class ClientConnection(asyncio.Protocol):
     """One connection. `phase` and `since` (coarse seconds) are what the sweep judges by."""
 
@@ -111,7 +115,8 @@ class ClientConnection(asyncio.Protocol):
         self.closed = True
         self.house.metrics.connections -= 1
         self.worker.connections.discard(self)
-        self.reader.queue.clear()
+        self.reader.close()
+        self.write = _nowhere
         if self.exchange is not None:
             self.exchange.leave()
 

@@ -5,7 +5,7 @@ In: the flow. Out: a twin of it whose rooms are timed, adding to `WorkerMetrics.
 exclusive: what a room spends asleep, or in another room that it wakes, is not its own.
 """
 
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from types import FunctionType
 from typing import Any, cast
@@ -52,32 +52,40 @@ class Stopwatch:
 
 
 class _Stepped:
-    """A room that may sleep: timed while it is awake."""
+    """A room that may sleep: timed while it is awake. It is its own iterator, as `await` asks for one."""
 
     def __init__(self, room: Coroutine[Any, Any, Any], watch: Stopwatch, number: int, x: Exchange) -> None:
         self._room, self._watch, self._number, self._x = room, watch, number, x
+        self._again = False
 
-    def __await__(self) -> Generator[Any, Any, Any]:
-        room, watch, again = self._room, self._watch, False
-        step: Callable[[], Any] = lambda: room.send(None)  # noqa: E731 - replaced where an error is thrown in
-        while True:
-            watch.enter(self._number, again=again)
-            try:
-                waits = step()
-            except StopIteration as end:
-                return end.value
-            finally:
-                watch.leave()
+    def __await__(self) -> "_Stepped":
+        return self
+
+    def __iter__(self) -> "_Stepped":
+        return self
+
+    def __next__(self) -> Any:
+        return self._step(self._room.send, None)
+
+    def throw(self, *error: Any) -> Any:
+        """An error reaches the room where it sleeps."""
+        return self._step(self._room.throw, *error)
+
+    def _step(self, go: Callable[..., Any], *what: Any) -> Any:
+        self._watch.enter(self._number, again=self._again)
+        ended = True
+        try:
+            waits = go(*what)
+            ended = False
+        finally:
+            self._watch.leave()
             relay = self._x.relay
-            if relay is not None and not again:
-                relay.data = _timed(relay.data, watch, self._number, again=True)  # what comes in while the room sleeps
-            again = True
-            try:
-                yield waits
-            except BaseException as error:  # noqa: BLE001 - handed on to the room, as `await` itself does
-                step = lambda error=error: room.throw(error)  # type: ignore[misc]  # noqa: E731
-            else:
-                step = lambda: room.send(None)  # noqa: E731
+            if relay is not None and ended:
+                vars(relay).pop("data", None)  # it would hold itself, and be kept until the next collection
+        if relay is not None and not self._again:  # what comes in while the room sleeps is its work too
+            relay.data = _timed(relay.data, self._watch, self._number, again=True)
+        self._again = True
+        return waits
 
 
 def _timed(room: Callable[..., Any], watch: Stopwatch, number: int, *, again: bool = False) -> Callable[..., Any]:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from beffroi.gateway.journal.segments import Segment
 
@@ -35,8 +36,10 @@ class Syncer:
         self._written: deque[tuple[Segment, int, bytes]] = deque()  # bounded: the journal refuses intents when it grows
         self._armed = False
         self._armed_at = 0.0
-        self._wake = threading.Semaphore(0)
-        self._stop = threading.Event()
+        # Bare locks, held until there is something to do: the loop's side of a semaphore would cost microseconds.
+        self._wake, self._end = threading.Lock(), threading.Lock()
+        self._wake.acquire()
+        self._end.acquire()
         self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
         self._thread.start()
 
@@ -54,14 +57,16 @@ class Syncer:
 
     def close(self) -> None:
         """Sync what is left and end the thread."""
-        self._stop.set()
-        self._wake.release()
+        self._end.release()
+        with suppress(RuntimeError):  # it is awake already
+            self._wake.release()
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        ended = False
+        while not ended:
             self._wake.acquire()
-            self._stop.wait(max(0.0, self._armed_at + self._gather - time.monotonic()))
+            ended = self._end.acquire(timeout=max(0.0, self._armed_at + self._gather - time.monotonic()))
             # Disarmed before the count is taken: a write that is not in it arms the next round.
             self._armed = False
             batch = [self._written.popleft() for _ in range(len(self._written))]
@@ -85,7 +90,8 @@ class Syncer:
                 if not failed:
                     self._report(str(error))
                 failed = True
-                if self._stop.wait(_RETRY):
+                if self._end.acquire(timeout=_RETRY):
+                    self._end.release()  # for the loop around this one
                     return
         self.synced += sum(len(data) for _, _, data in batch)
         for segment, offset, _ in batch:

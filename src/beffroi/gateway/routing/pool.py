@@ -5,6 +5,7 @@ In: a pool of equal engines and what each has in hand. Out: one member. Power of
 an engine that fails is ejected for a while and let back by one trial at a time; retries have a budget.
 """
 
+from collections.abc import Sequence
 from random import random
 
 from beffroi.core.errors import NoEngine
@@ -73,25 +74,34 @@ class Pool:
             NoEngine: the pool is empty.
         """
         members = self.members
-        if len(members) == 1:
+        count = len(members)
+        if count == 1:
             chosen = members[0]
+        elif count and not tried and (drawn := _draw(members)).ejected_until == 0.0:
+            chosen = drawn  # the common case, at the same price for two engines and for a hundred
         else:
             fresh = [m for m in members if m.name not in tried] if tried else members
             candidates = [m for m in fresh if m.ejected_until == 0.0 or m.open(now)] or fresh or members
             if not candidates:
                 raise NoEngine("No engine serves this model now; try again shortly.", retry_after=5)
-            count = len(candidates)
-            if count == 1:
-                chosen = candidates[0]
-            else:
-                first = int(random() * count)
-                second = int(random() * (count - 1))
-                second += second >= first
-                one, two = candidates[first], candidates[second]
-                chosen = one if one.in_flight <= two.in_flight else two
+            chosen = _draw(candidates)
         if chosen.ejected_until and chosen.ejected_until <= now:
             chosen.probing = True
         return chosen
+
+
+def _draw(members: Sequence[Member]) -> Member:
+    """Of two drawn at random, the one with less in hand; an ejected one only if both are."""
+    count = len(members)
+    if count == 1:
+        return members[0]
+    first = int(random() * count)
+    second = int(random() * (count - 1))
+    second += second >= first
+    one, two = members[first], members[second]
+    if (one.ejected_until == 0.0) != (two.ejected_until == 0.0):
+        return one if one.ejected_until == 0.0 else two
+    return one if one.in_flight <= two.in_flight else two
 
 
 class RetryBudget:

@@ -177,6 +177,7 @@ class EngineConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
+        del self.parser  # it holds this object as this one holds it
         answer = self.answer
         if answer is None:
             self.endpoint.forget(self)

@@ -52,53 +52,50 @@ async def relay(x: Exchange, house: H, head_lines: Callable[[Exchange, H], bytes
         EngineRejected: the engine found fault with the request.
         ClientGone: thrown in where the flow sleeps.
     """
-    settings: Settings = x.view.settings
     endpoint = house.endpoints.get(x.member.name)
     if endpoint is None:
         raise EngineError("The engine has left the configuration.", retry_after=1)
-    upstream_model = x.model.upstream[x.member.name]
-    overdue = house.tick + settings.answer_timeout
-    if x.endpoint == "embeddings" and x.request.inputs > 1 and x.member.kind in ONE_TEXT_PER_CALL:
-        answers: list[OneEmbedding] = []
-        for one in inputs_of(x.request):
-            single = OneEmbedding(x, house.clock, overdue)
-            await _exchange(x, endpoint, single, "embeddings", single_input(x.request, upstream_model, one))
-            answers.append(single)
-        x.last = joined_embeddings(x, answers)
-        return
-    body = body_for(x, upstream_model, x.member.kind)
-    answer: Any
+    calls = _calls(x, house, head_lines)
+    for answer, path, body in calls:
+        head = endpoint.head(path, x.id, len(body))
+        connection = endpoint.take()
+        reused = connection is not None
+        while True:
+            if connection is None:
+                connection = await _dial(x, endpoint)
+            x.relay = x.awaiting = answer
+            connection.send(answer, head, body)
+            try:
+                await PAUSE
+                break
+            except EngineError:
+                # A kept connection that the engine closed just as we wrote is replaced once by a new one: nothing was
+                # heard on it, so nothing was served.
+                if not reused or connection.saw_bytes or not connection.closing:
+                    raise
+                reused, connection = False, None
+    if len(calls) > 1:
+        x.last = joined_embeddings(x, [answer for answer, _, _ in calls])
+
+
+def _calls(x: Exchange, house: H, head_lines: Callable[[Exchange, H], bytes]) -> list[tuple[Any, str, bytes]]:
+    """What is asked of the engine: one call, or one for each text of an embeddings request."""
+    settings: Settings = x.view.settings
+    upstream_model, kind = x.model.upstream[x.member.name], x.member.kind
     if x.request.stream:
         first, between = settings.first_token_timeout, settings.between_tokens_timeout
-        answer = StreamAnswer(x, house.clock, house.tick, first=first, between=between, head_lines=head_lines(x, house))
-    else:
-        answer = PlainAnswer(x, house.clock, overdue)
-    await _exchange(x, endpoint, answer, PATHS[x.endpoint], body)
-
-
-async def _exchange(x: Exchange, endpoint: Endpoint, answer: Any, path: str, body: bytes) -> None:
-    """One request and its answer on a connection.
-
-    A kept connection that the engine closed just as we wrote is replaced once by a new one: nothing was heard on it, so
-    nothing was served.
-    """
-    head = endpoint.head(path, x.id, len(body))
-    connection = endpoint.take()
-    reused = connection is not None
-    if connection is None:
-        connection = await _dial(x, endpoint)
-    while True:
-        x.relay = x.awaiting = answer
-        connection.send(answer, head, body)
-        try:
-            await PAUSE
-        except EngineError:
-            if not reused or connection.saw_bytes or not connection.closing:
-                raise
-            reused = False
-            connection = await _dial(x, endpoint)
-        else:
-            return
+        answer: Any = StreamAnswer(
+            x, house.clock, house.tick, first=first, between=between, head_lines=head_lines(x, house)
+        )
+        return [(answer, PATHS[x.endpoint], body_for(x, upstream_model, kind))]
+    overdue = house.tick + settings.answer_timeout
+    if x.request.inputs > 1 and kind in ONE_TEXT_PER_CALL:
+        inputs = inputs_of(x.request)
+        return [
+            (OneEmbedding(x, house.clock, overdue), "embeddings", single_input(x.request, upstream_model, one))
+            for one in inputs
+        ]
+    return [(PlainAnswer(x, house.clock, overdue), PATHS[x.endpoint], body_for(x, upstream_model, kind))]
 
 
 async def _dial(x: Exchange, endpoint: Endpoint) -> EngineConnection:
