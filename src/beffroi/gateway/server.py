@@ -6,6 +6,7 @@ differently gets 400 and a close, and no byte of it reaches an engine). Out: exc
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from beffroi.core.errors import BeffroiError, Draining, JournalUnavailable, ProtocolError
@@ -29,7 +30,7 @@ MAX_HELD = 64 << 10
 FRESH, HEAD, BODYING, BUSY, IDLE, LINGERING = range(6)
 
 
-def _nowhere(_: bytes | bytearray | memoryview) -> None:
+def _nowhere(_: bytes) -> None:
     """Where bytes go for a client who has left."""
 
 
@@ -46,6 +47,7 @@ class ClientConnection(asyncio.Protocol):
         self.house = worker.house
         self.reader = Reader(self.house, self, worker.is_proxy)
         self.transport: asyncio.Transport
+        self.write: Callable[[bytes], None]
         self.exchange: Exchange | None = None  # being answered
         self.held = b""  # what follows the requests that were read
         self.broken: BeffroiError | None = None  # said in turn, then the connection closes
@@ -60,7 +62,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         house = self.house
         self.transport = cast("asyncio.Transport", transport)
-        self.write = self.transport.write
+        self.write = self.transport.write  # on the instance: called for every answer
         self.transport.set_write_buffer_limits(high=house.view.settings.max_held)
         self.since = house.tick
         self.tls = transport.get_extra_info("ssl_object") is not None
