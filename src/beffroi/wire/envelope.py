@@ -69,14 +69,17 @@ def header_lines(error: BeffroiError) -> bytes:
     return lines
 
 
-def openai_event(error: BeffroiError, request_id: str, answer_id: str, created: int, model: str) -> bytes:
+def openai_event(
+    error: BeffroiError, request_id: str, answer_id: str, created: int, model: str, *, chat: bool = True
+) -> bytes:
     """The one event that ends a stream which cannot go on: `error{…}` and `finish_reason: "error"`; no `[DONE]` follows."""
+    says: dict[str, object] = {"delta": {}} if chat else {"text": ""}
     chunk = {
         "id": answer_id,
-        "object": "chat.completion.chunk",
+        "object": "chat.completion.chunk" if chat else "text_completion",
         "created": created,
         "model": model,
-        "choices": [{"index": 0, "delta": {}, "finish_reason": "error"}],
+        "choices": [{"index": 0, **says, "finish_reason": "error"}],
         "error": {**msgspec.to_builtins(error_body(error)), "request_id": request_id},
     }
     return b"data: " + _encode(chunk) + b"\n\n"

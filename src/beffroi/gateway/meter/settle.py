@@ -35,12 +35,13 @@ def seen_so_far(x: Exchange, estimator: Estimates, counted: int) -> Tokens:
 def settle(x: Exchange, estimator: Estimates, counted: int) -> None:
     """Close the account of an exchange; `counted` is what its relay counted.
 
-    An engine's usage teaches the estimates. Of an answer that came whole without usage the relay has set the source.
+    An engine's usage teaches the estimates. Of an answer that came whole without usage the relay has set tokens and source,
+    as it has shown them.
     """
     if x.source == "engine":
         if x.outcome == "complete":
             tokens = x.tokens
             estimator.learn(x.model.spec.id, len(x.body), tokens.input + tokens.cached, tokens.completion)
-    elif counted > 0:
+    elif counted > 0 and x.source != "relayed":
         x.tokens, x.source = seen_so_far(x, estimator, counted), "relayed"
     x.cost = cost_of(x.tokens, x.price)

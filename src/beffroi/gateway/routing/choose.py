@@ -64,9 +64,7 @@ def another_try(x: Exchange, house: Routing, failure: EngineError) -> None:
     Raises:
         EngineError: `failure`, when no further attempt may be made.
     """
-    late_answer = (
-        isinstance(failure, EngineTimeout) and not x.request.stream and x.first_ns == 0 and x.relay is not None
-    )
+    late_answer = isinstance(failure, EngineTimeout) and not x.request.stream and x.relay is not None
     enough = len(x.tried) >= MAX_ATTEMPTS or x.begun or late_answer
     if enough or not house.retries.allow(house.tick):
         raise failure

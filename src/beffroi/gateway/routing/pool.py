@@ -41,9 +41,12 @@ class Member:
         self.ejected_until = 0.0
 
     def failed(self, now: float) -> None:
-        """An attempt failed at `now` (monotonic seconds); the third in a row, or a failed trial, ejects the engine."""
+        """An attempt failed at `now` (monotonic seconds); the third in a row, or a failed trial, ejects the engine.
+
+        Those that were under way with the one that ejected it fail with it: they do not make its time longer.
+        """
         self.failures += 1
-        if self.probing or self.failures >= EJECT_AFTER:
+        if self.probing or (self.failures >= EJECT_AFTER and self.ejected_until <= now):
             self.ejected_until = now + self.penalty
             self.penalty = min(self.penalty * 2, EJECT_LONGEST)
             self.probing = False

@@ -50,7 +50,8 @@ class EngineConnection(asyncio.Protocol):
 
     __slots__ = (
         "answer", "closing", "complete", "endpoint", "head_bytes", "headed", "idle_since", "keep", "kind", "on_body", "parser", "parts", "paused",
-        "saw_bytes", "transport", "until_close",
+        "saw_bytes",
+        "size", "transport", "until_close",
     )  # fmt: skip
 
     def __init__(self, endpoint: "Endpoint") -> None:
@@ -60,6 +61,7 @@ class EngineConnection(asyncio.Protocol):
         self.parser = HttpResponseParser(self)
         self.transport: asyncio.Transport
         self.answer: Answer | None = None
+        self.size = 0  # parts that belong to the answer
         self.headed = self.keep = self.complete = self.paused = self.closing = self.saw_bytes = self.until_close = False
         self.kind = b""
         self.head_bytes = 0
@@ -99,14 +101,18 @@ class EngineConnection(asyncio.Protocol):
         status = self.parser.get_status_code()
         if status < 200:
             return
+        if self.complete:  # a second answer behind the first, which nobody asked for
+            self.keep = False
+            return
         # Asked here: llhttp forgets the flags of a message at its end, and a burst ends within the same feed_data.
         self.headed, self.keep = True, self.parser.should_keep_alive()
         if self.answer is not None:
             self.answer.head(status, self.kind)
 
     def on_message_complete(self) -> None:
-        if self.headed:
+        if self.headed and not self.complete:
             self.complete = True
+            self.size = len(self.parts)
 
     # asyncio's callbacks -----------------------------------------------------------------------------------------
 
@@ -119,8 +125,10 @@ class EngineConnection(asyncio.Protocol):
         try:
             self.parser.feed_data(data)
         except HttpParserError:
-            self.broken("An engine answered with bytes that are not HTTP.")
-            return
+            if not self.complete:
+                self.broken("An engine answered with bytes that are not HTTP.")
+                return
+            self.keep = False  # the answer is whole; what follows it is no concern of the client's
         if not self.headed:
             self.head_bytes += len(data)
             if self.head_bytes > MAX_HEAD:
@@ -128,10 +136,11 @@ class EngineConnection(asyncio.Protocol):
             return
         parts, complete = self.parts, self.complete
         if parts or complete:
+            if complete:
+                del parts[self.size :]
+                self.release()
             data = parts[0] if len(parts) == 1 else b"".join(parts)
             parts.clear()
-            if complete:
-                self.release()
             answer.data(data, complete=complete)
 
     def release(self) -> None:

@@ -114,7 +114,7 @@ class Endpoint:
                     f"An engine did not accept a connection within {self.connect_timeout:g} s.", retry_after=1
                 ),
             )
-        except OSError:
+        except (OSError, UnicodeError):  # a name that cannot be one
             done(None, EngineBroken("An engine does not accept connections.", retry_after=1))
         else:
             done(connection, None)

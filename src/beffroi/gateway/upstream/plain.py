@@ -4,7 +4,7 @@
 In: an engine's answer. Out: the answer to the client in `x.last`, the usage in `x`; or an error of the tree.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -29,7 +29,15 @@ MAX_FAULT = 64 << 10
 _decode_rows = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 
 
-def fault_error(status: int, body: bytes) -> BeffroiError:
+class Ratios(Protocol):
+    """What a relay asks of the learned ratios, where an engine sends no usage."""
+
+    def lowest_input(self, model: str, body_bytes: int) -> int:
+        """A low estimate of a body's input tokens."""
+        ...
+
+
+def fault_error(x: Exchange, status: int, body: bytes) -> BeffroiError:
     """What an engine's error answer means for the exchange: its fault (another engine may do better) or the request's."""
     if status in (401, 403):
         return EngineBroken("An engine refused the gateway's own credentials.", retry_after=5)
@@ -39,6 +47,9 @@ def fault_error(status: int, body: bytes) -> BeffroiError:
         return EngineBroken("An engine failed while answering.", retry_after=1)
     if 400 <= status < 500:
         message, param = fault_of(body)
+        theirs, ours = x.model.upstream[x.member.name], x.model.spec.id
+        for mark in "\"'`":
+            message = message.replace(f"{mark}{theirs}{mark}", f"{mark}{ours}{mark}")
         return EngineRejected(message, status=status if status in (400, 404, 413, 422) else 400, param=param)
     return EngineBroken(f"An engine answered with status {status}.", retry_after=1)
 
@@ -49,9 +60,10 @@ class Collected:
     connection: "EngineConnection | None" = None
     status = 0
 
-    def __init__(self, x: Exchange, clock: Clock, deadline: float) -> None:
+    def __init__(self, x: Exchange, clock: Clock, deadline: float, ratios: Ratios) -> None:
         self.x = x
         self.clock = clock
+        self.ratios = ratios
         self.parts: list[bytes] = []
         self.size = 0
         self.deadline = deadline
@@ -75,7 +87,7 @@ class Collected:
             return
         self.connection = None
         body = b"".join((*self.parts, data)) if self.parts else data
-        error = fault_error(self.status, body) if self.status != 200 else self.whole(body)
+        error = fault_error(self.x, self.status, body) if self.status != 200 else self.whole(body)
         self.x.resume(self, error)
 
     def whole(self, body: bytes) -> BeffroiError | None:
@@ -113,7 +125,7 @@ def _needs_mending(body: bytes) -> bool:
     at = body.find(b'"tool_calls":')
     return (
         at >= 0 and body[at + 13 : at + 16].strip()[:2] != b"[]" and body[at + 13 : at + 18].strip()[:4] != b"null"
-    ) or b'"index":' not in body
+    ) or not (b'"index":' in body and b'"finish_reason":' in body)
 
 
 class PlainAnswer(Collected):
@@ -123,7 +135,7 @@ class PlainAnswer(Collected):
         """See `Collected`."""
         x = self.x
         fields = read_answer(body)
-        if fields is None or ("choices" not in fields and "data" not in fields):
+        if fields is None or ("data" if x.endpoint == "embeddings" else "choices") not in fields:
             return EngineBroken("An engine's answer is not what was asked.", retry_after=1)
         raw_usage = fields.get("usage")
         usage = read_raw_usage(raw_usage) if raw_usage is not None else None
@@ -135,19 +147,24 @@ class PlainAnswer(Collected):
             if "created" not in fields:
                 changes["created"] = x.wall_ns // 1_000_000_000
             changes["object"] = "text_completion" if x.endpoint == "completions" else "chat.completion"
-            raw = fields.get("choices")
+            raw = fields["choices"]
             try:
-                if raw is not None and _needs_mending(body):
-                    changes["choices"] = mend_choices(raw, x.id)
+                if _needs_mending(body):
+                    changes["choices"] = choices = mend_choices(raw, x.id)
+                    if not choices:
+                        return EngineBroken("An engine answered with nothing.", retry_after=1)
             except msgspec.MsgspecError:
                 return EngineBroken("An engine's answer is not what was asked.", retry_after=1)
             # the field is at the end of what most engines send: a glance there saves reading the whole again
             x.finish_reason = "stop" if b'"finish_reason":"stop"' in body and x.request.n == 1 else finish_of(raw)
-        note_usage(x, usage)
-        shown = usage or counted_usage(x.input_estimate, 0)
-        changes["usage"] = shown.shown
+        if usage is not None:
+            note_usage(x, usage)
+        else:  # what is shown is what is billed: at most what was used
+            usage = counted_usage(self.ratios.lowest_input(x.model.spec.id, len(x.body)), 0)
+            x.tokens, x.source = usage.tokens, "relayed"
+        changes["usage"] = usage.shown
         changes["backend"] = {"engine_type": x.member.kind, "machine_name": x.member.machine}
-        if usage is not None and not usage.tokens.reasoning and b'"reasoning_content":"' in body:
+        if not usage.tokens.reasoning and b'"reasoning_content":"' in body:
             x.findings = (*x.findings, "reasoning_unsplit")
         x.last = write_answer(fields, changes)
         return None
@@ -156,8 +173,8 @@ class PlainAnswer(Collected):
 class OneEmbedding(Collected):
     """One text of an embeddings call; `rows` and `counted` are what it brought."""
 
-    def __init__(self, x: Exchange, clock: Clock, deadline: float) -> None:
-        super().__init__(x, clock, deadline)
+    def __init__(self, x: Exchange, clock: Clock, deadline: float, ratios: Ratios) -> None:
+        super().__init__(x, clock, deadline, ratios)
         self.rows: list[dict[str, msgspec.Raw]] = []
         self.counted = 0
 
@@ -192,7 +209,6 @@ def answer_id(x: Exchange) -> str:
     return ("cmpl-" if x.endpoint == "completions" else "chatcmpl-") + x.id[4:]
 
 
-def note_usage(x: Exchange, usage: Usage | None) -> None:
+def note_usage(x: Exchange, usage: Usage) -> None:
     """Keep what the engine counted."""
-    if usage is not None:
-        x.tokens, x.source = usage.tokens, "engine"
+    x.tokens, x.source = usage.tokens, "engine"

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from beffroi.core.clock import Clock
-from beffroi.core.errors import EngineError
+from beffroi.core.errors import EngineError, EngineTimeout
 from beffroi.core.exchange import PAUSE, Exchange
 from beffroi.core.snapshot import Settings
 from beffroi.gateway.upstream.connection import EngineConnection
 from beffroi.gateway.upstream.dialect import ONE_TEXT_PER_CALL, PATHS, body_for, inputs_of, single_input
 from beffroi.gateway.upstream.endpoint import Endpoint
-from beffroi.gateway.upstream.plain import OneEmbedding, PlainAnswer, joined_embeddings
+from beffroi.gateway.upstream.plain import OneEmbedding, PlainAnswer, Ratios, joined_embeddings
 from beffroi.gateway.upstream.stream import StreamAnswer
+
+TICK_SECONDS = 1.0  # what `house.tick` may be behind: a time-out may come late, never early
 
 
 class Relaying(Protocol):
@@ -25,6 +27,11 @@ class Relaying(Protocol):
     endpoints: dict[str, Endpoint]
     clock: Clock
     tick: float
+
+    @property
+    def estimator(self) -> Ratios:
+        """Learned ratios."""
+        ...
 
 
 H = TypeVar("H", bound=Relaying)
@@ -55,6 +62,7 @@ async def relay(x: Exchange, house: H, head_lines: Callable[[Exchange, H], bytes
     endpoint = house.endpoints.get(x.member.name)
     if endpoint is None:
         raise EngineError("The engine has left the configuration.", retry_after=1)
+    x.relay = None  # of the attempt before
     calls = _calls(x, house, head_lines)
     for answer, path, body in calls:
         head = endpoint.head(path, x.id, len(body))
@@ -68,10 +76,10 @@ async def relay(x: Exchange, house: H, head_lines: Callable[[Exchange, H], bytes
             try:
                 await PAUSE
                 break
-            except EngineError:
+            except EngineError as failure:
                 # A kept connection that the engine closed just as we wrote is replaced once by a new one: nothing was
                 # heard on it, so nothing was served.
-                if not reused or connection.saw_bytes or not connection.closing:
+                if not reused or connection.saw_bytes or isinstance(failure, EngineTimeout):
                     raise
                 reused, connection = False, None
     if len(calls) > 1:
@@ -81,21 +89,28 @@ async def relay(x: Exchange, house: H, head_lines: Callable[[Exchange, H], bytes
 def _calls(x: Exchange, house: H, head_lines: Callable[[Exchange, H], bytes]) -> list[tuple[Any, str, bytes]]:
     """What is asked of the engine: one call, or one for each text of an embeddings request."""
     settings: Settings = x.view.settings
+    now = house.tick + TICK_SECONDS
     upstream_model, kind = x.model.upstream[x.member.name], x.member.kind
     if x.request.stream:
         first, between = settings.first_token_timeout, settings.between_tokens_timeout
         answer: Any = StreamAnswer(
-            x, house.clock, house.tick, first=first, between=between, head_lines=head_lines(x, house)
+            x, house.clock, now, house.estimator, first=first, between=between, head_lines=head_lines(x, house)
         )
         return [(answer, PATHS[x.endpoint], body_for(x, upstream_model, kind))]
-    overdue = house.tick + settings.answer_timeout
+    overdue = now + settings.answer_timeout
     if x.request.inputs > 1 and kind in ONE_TEXT_PER_CALL:
         inputs = inputs_of(x.request)
         return [
-            (OneEmbedding(x, house.clock, overdue), "embeddings", single_input(x.request, upstream_model, one))
+            (
+                OneEmbedding(x, house.clock, overdue, house.estimator),
+                "embeddings",
+                single_input(x.request, upstream_model, one),
+            )
             for one in inputs
         ]
-    return [(PlainAnswer(x, house.clock, overdue), PATHS[x.endpoint], body_for(x, upstream_model, kind))]
+    return [
+        (PlainAnswer(x, house.clock, overdue, house.estimator), PATHS[x.endpoint], body_for(x, upstream_model, kind))
+    ]
 
 
 async def _dial(x: Exchange, endpoint: Endpoint) -> EngineConnection:

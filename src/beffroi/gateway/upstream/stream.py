@@ -3,9 +3,11 @@
 
 In: an engine's events as they come. Out: the same events in framing of our own, with our id and the public model name.
 
-Two ways through. *Fast*: how the engine spells id and model is learned from the first event, so one `replace` on the
-bytes rewrites a block, however many events it holds. *Slow*: each event is decoded, mended and encoded; taken from the first event that says something special (finish_reason, tool calls, an error, the end) and for
-engines whose events are irregular. The last chunk that has choices waits for usage, so that both can ride on it.
+Two ways through. *Fast*: how the engine spells id, time and model is learned from the first event, so a `replace` on the
+bytes rewrites a block, however many events it holds. *Slow*: each event is decoded, mended and encoded; taken from the
+first event that says something special (finish_reason, tool calls, the end), for blocks whose events do not all look
+like the first, and for engines whose events are irregular. The last chunk that has choices waits for usage, so that
+both can ride on it.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from beffroi.core.clock import Clock
-from beffroi.core.errors import BeffroiError, EngineBroken, EngineError, EngineTimeout
+from beffroi.core.errors import BadRequest, BeffroiError, Draining, EngineBroken, EngineError, EngineTimeout
 from beffroi.core.exchange import Exchange
 from beffroi.gateway.upstream.events import MendedEvents
-from beffroi.gateway.upstream.plain import MAX_FAULT, fault_error, note_usage
+from beffroi.gateway.upstream.plain import MAX_FAULT, Ratios, fault_error, note_usage
 from beffroi.wire import http
 from beffroi.wire.envelope import openai_event
 from beffroi.wire.openai.answer import counted_usage
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 MAX_EVENT = 1 << 20
 LAST_CHUNK = b"0\r\n\r\n"
-LAST_EVENTS = 4 << 10
+STAMP = 200
+END_SECONDS = 1.0  # after `[DONE]` only the end of the framing is to come
 DONE = b"data: [DONE]\n\n"
 _encode = msgspec.json.Encoder().encode
 
@@ -35,7 +38,9 @@ class StreamAnswer(MendedEvents):
     """One stream on its way from an engine to a client.
 
     Attributes:
-        uncounted: blocks that passed the fast way, see `counted`.
+        opening, ours: the bytes up to the choices that all regular events share, and what stands there for the client.
+        stamp: what each regular event of a block must hold once; old, new: what is replaced in it.
+        blocks: pieces that came from the engine; seen_blocks: those that the sweep has seen.
         deadline, quiet_since: coarse monotonic seconds; moved by the sweep while events come.
     """
 
@@ -43,12 +48,20 @@ class StreamAnswer(MendedEvents):
     status = 0
     paused = slow = crlf = False
     rest = b""
-    old_id = new_id = old_model = new_model = finish = opening = ours = b""
-    seen_blocks = 0
+    old_id = new_id = old_model = new_model = finish = opening = ours = stamp = b""
+    blocks = seen_blocks = 0
     sent = 0
 
     def __init__(
-        self, x: Exchange, clock: Clock, now: float, *, first: float, between: float, head_lines: bytes
+        self,
+        x: Exchange,
+        clock: Clock,
+        now: float,
+        ratios: Ratios,
+        *,
+        first: float,
+        between: float,
+        head_lines: bytes,
     ) -> None:
         super().__init__(x)
         self.write = x.client.write
@@ -58,8 +71,8 @@ class StreamAnswer(MendedEvents):
         self.deadline = now + first
         self.between = between
         self.head_lines = head_lines
+        self.ratios = ratios
         self.watch_tools = x.request.has_tools
-        self.uncounted: list[bytes] = []
         self.faults: list[bytes] = []
 
     # what the engine's connection tells --------------------------------------------------------------------------
@@ -67,10 +80,13 @@ class StreamAnswer(MendedEvents):
     def head(self, status: int, kind: bytes) -> None:
         """See `connection.Answer`."""
         self.status = status
+        member = self.x.member
         if status == 200 and not kind.lower().startswith(b"text/event-stream"):
             self.status = 502
-        # n > 1: the end of one choice is not the end; ollama: `created` differs from event to event
-        self.slow = self.x.request.n > 1 or self.x.member.kind == "ollama"
+        elif status == 200 and member.probing:
+            member.left()  # an engine on trial that answers may be tried by others too: a stream can be long
+        # n > 1: the end of one choice is not the end; ollama: role and `created` anew in each event
+        self.slow = self.x.request.n > 1 or member.kind == "ollama"
 
     def data(self, data: bytes, *, complete: bool) -> None:
         """See `connection.Answer`."""
@@ -80,10 +96,11 @@ class StreamAnswer(MendedEvents):
             self.opening
             and data.startswith(self.opening)
             and data.find(b"\n\n") == len(data) - 2
-            and data.find(self.finish) < 0
+            and data.rfind(self.finish) < 0  # from the end: several times faster where it is not there
             and not (complete or self.slow or self.rest or self.watch_tools)
+            and (data.isascii() or _is_utf8(data))
         ):
-            self.uncounted.append(data)
+            self.seen += 1
             data = self.ours + data[len(self.opening) :]
             self.sent += len(data)
             self.write(data if self.raw else b"%x\r\n%b\r\n" % (len(data), data))
@@ -121,41 +138,45 @@ class StreamAnswer(MendedEvents):
             self.fail(EngineBroken("An engine sent an endless event."))
 
     def lost(self, error: EngineError) -> None:
-        """See `connection.Answer`."""
+        """See `connection.Answer`. What said `[DONE]` is whole, however its framing ends."""
         self.connection = None
-        self.fail(error)
+        if self.done:
+            self._end()
+        else:
+            self.fail(error)
 
     def _fault(self, data: bytes, *, complete: bool) -> None:
         self.faults.append(data)
         if complete:
             self.connection = None
-            self.x.resume(self, fault_error(self.status, b"".join(self.faults)))
+            self.x.resume(self, fault_error(self.x, self.status, b"".join(self.faults)))
         elif sum(map(len, self.faults)) > MAX_FAULT:
             self._stop_engine()
-            self.x.resume(self, fault_error(self.status, b""))
+            self.x.resume(self, fault_error(self.x, self.status, b""))
 
     # events ------------------------------------------------------------------------------------------------------
 
     def _whole_events(self, data: bytes, *, complete: bool) -> bytes:
         """Keep what is not yet a whole event for later; learn CRLF line ends."""
-        if not self.crlf and b"\r\n" in data[:8192]:
+        if not self.crlf and (b"\r\n\r\n" in data or b"\r\n" in data[:8192]):
             self.crlf = True
             data = data.replace(b"\r\n", b"\n")
         if complete:
-            return data if data.endswith(b"\n\n") else data + b"\n\n"
+            return data if not data or data.endswith(b"\n\n") else data + b"\n\n"
         cut = data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0
         self.rest = data[cut:]
         return data[:cut]
 
     def _first(self, data: bytes) -> None:
         """The first events: learn what all events share, or see that this engine needs the slow way."""
-        end = data.index(b"\n\n") + 2
-        event = data[:end]
-        if not event.startswith(b"data: {") or not self.chat:
-            if event.startswith(b":"):  # a comment is not yet an answer
-                if end < len(data):
-                    self._first(data[end:])
+        start, end = 0, data.index(b"\n\n") + 2
+        while data.startswith(b":", start):  # a comment is not yet an answer
+            if end == len(data):
                 return
+            start, end = end, data.index(b"\n\n", end) + 2
+        data = data[start:]
+        event = data[: end - start]
+        if not event.startswith(b"data: {") or not self.chat:
             self.slow = True
             self.mend(data)
             return
@@ -168,7 +189,7 @@ class StreamAnswer(MendedEvents):
             and choices[0].get("index") == 0
             and isinstance(choices[0].get("delta"), dict)
             and choices[0]["delta"].get("role") == "assistant"
-            and not choices[0]["delta"].get("tool_calls")
+            and not any(said for name, said in choices[0]["delta"].items() if name != "role")
             and choices[0].get("finish_reason", 0) is None
             and not chunk.get("usage")
             and not chunk.get("error")
@@ -179,9 +200,6 @@ class StreamAnswer(MendedEvents):
             self.slow = True
             self.mend(data)
             return
-        delta = choices[0]["delta"]  # type: ignore[index]  # a list, as `regular` has seen
-        if not delta.get("content") and not delta.get("reasoning_content"):
-            self.seen -= 1  # it only names the role
         self._fast(data)
 
     def _learn(self, event: bytes, chunk: dict[str, Any]) -> bool:
@@ -199,22 +217,34 @@ class StreamAnswer(MendedEvents):
             self.finish = b'"finish_reason": "'
             if at_id < 0 or at_model < 0 or b'"finish_reason": null' not in event:
                 return False
-        self.created = chunk["created"]
+        created = chunk["created"]
+        for self.stamp in (b'"created":%d' % created, b'"created": %d' % created):
+            at_created = event.find(self.stamp)
+            if at_created >= 0:
+                break
+        else:
+            return False
+        if 0 < at_model - at_created < STAMP:  # the longer, the faster it is counted
+            self.stamp = event[at_created : at_model + len(old_model)]
+        self.created = created
         self.old_id, self.new_id = old_id, b'"id":' + _encode(self.id)
         if chunk["model"] != self.model:
             self.old_model, self.new_model = old_model, b'"model":' + _encode(self.model)
-        if at_id == 7 and not self.old_model:
-            self.opening, self.ours = event[: 7 + len(old_id)], b"data: {" + self.new_id
+        choices = event.find(b'"choices":')
+        if max(at_id, at_model, at_created) < choices:
+            self.opening = event[:choices]
+            self.ours = self._renamed(self.opening)
         return True
+
+    def _renamed(self, data: bytes) -> bytes:
+        data = data.replace(self.old_id, self.new_id)
+        return data.replace(self.old_model, self.new_model) if self.old_model else data
 
     def _fast(self, data: bytes) -> None:
         """A block of regular events. The first special one, and all that follow, take the slow way."""
-        at = data.find(self.finish)
+        at = data.rfind(self.finish)
         if at < 0 and data.endswith(DONE):
             at = len(data) - len(DONE)
-        # an error is the last that an engine says: looked for in the last events of a block only
-        if (found := data.find(b'"error":', max(0, len(data) - LAST_EVENTS))) >= 0 and (at < 0 or found < at):
-            at = found
         if self.watch_tools and (found := data.find(b'"tool_calls":')) >= 0 and (at < 0 or found < at):
             at = found
         if at >= 0:
@@ -228,11 +258,13 @@ class StreamAnswer(MendedEvents):
             self._regular(data)
 
     def _regular(self, data: bytes) -> None:
-        self.uncounted.append(data)
-        if len(self.uncounted) > 256:
-            self.count()
-        data = data.replace(self.old_id, self.new_id)
-        self.out.append(data.replace(self.old_model, self.new_model) if self.old_model else data)
+        count = data.count(self.stamp)
+        if data.count(b"\n") == 2 * count and (data.isascii() or _is_utf8(data)):
+            self.seen += count - (not self.voiced)  # the first only names the role
+            self.voiced = 1
+            self.out.append(self._renamed(data))
+        else:  # a comment, an error, another second: not all of them look like the first
+            self.mend(data)
 
     # what the client gets ----------------------------------------------------------------------------------------
 
@@ -271,21 +303,21 @@ class StreamAnswer(MendedEvents):
     def _end(self) -> None:
         """The engine has said all: usage and backend go into the last chunk, then `[DONE]`; all of it waits in `x.last`."""
         x = self.x
-        if self.held is None and x.finish_reason is None and not self.done:
-            self.fail(EngineBroken("An engine ended its stream before the answer was finished."))
-            return
+        if self.held is None and x.finish_reason is None:
+            if not self.done or not (self.begun or self.out):
+                self.fail(EngineBroken("An engine ended its stream before the answer was finished.", retry_after=1))
+                return
+            self.hold_reason()
         usage = self.usage
         if usage is not None:
             note_usage(x, usage)
         else:
-            usage = counted_usage(x.input_estimate, self.counted)
-            x.source = "relayed"
+            usage = counted_usage(self.ratios.lowest_input(self.model, len(x.body)), self.counted)
+            x.tokens, x.source = usage.tokens, "relayed"
         backend = {"engine_type": x.member.kind, "machine_name": x.member.machine}
         if x.request.asked_usage:
             self.release_held()
-            kind = "chat.completion.chunk" if self.chat else "text_completion"
-            last = {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": []}
-            self.emit({**last, "usage": usage.shown, "backend": backend})
+            self.emit({**self.bare(), "usage": usage.shown, "backend": backend})
         elif self.held is not None:
             self.emit({**self.held, "usage": usage.shown, "backend": backend})
         self.held = None
@@ -301,7 +333,7 @@ class StreamAnswer(MendedEvents):
         self.out = []
 
     def fail(self, error: BeffroiError) -> None:
-        """The engine failed.
+        """The engine failed, or the answer must not go on.
 
         Before the first byte: an error that the flow may answer with another engine. After it: one event says so, and
         no `[DONE]` follows.
@@ -310,9 +342,17 @@ class StreamAnswer(MendedEvents):
         if not self.begun:
             x.resume(self, error)
             return
-        x.outcome = "engine_timeout" if isinstance(error, EngineTimeout) else "engine_gone"
+        if isinstance(error, EngineTimeout):
+            x.outcome = "engine_timeout"
+        elif isinstance(error, EngineError | BadRequest):
+            x.outcome = "engine_gone"
+        else:
+            x.outcome = "drained" if isinstance(error, Draining) else "refused"
         x.code = error.code
-        self.out.append(openai_event(error, x.id, self.id, self.created or x.wall_ns // 1_000_000_000, self.model))
+        if self.usage is not None and self.usage.tokens.completion >= self.counted:
+            note_usage(x, self.usage)  # it counted as it went, or all but the end had come
+        created = self.created or x.wall_ns // 1_000_000_000
+        self.out.append(openai_event(error, x.id, self.id, created, self.model, chat=self.chat))
         self._close()
         x.resume(self)
 
@@ -324,14 +364,7 @@ class StreamAnswer(MendedEvents):
     @property
     def counted(self) -> int:
         """Tokens relayed so far, one per event that carries text: what a cut stream is billed on."""
-        self.count()
         return max(0, self.seen)
-
-    def count(self) -> None:
-        """Count the events of blocks that passed: only when somebody asks, for an engine's own usage says it better."""
-        for block in self.uncounted:
-            self.seen += block.count(b"\n\n")
-        self.uncounted.clear()
 
     # back-pressure and time --------------------------------------------------------------------------------------
 
@@ -359,12 +392,20 @@ class StreamAnswer(MendedEvents):
         moved = self.blocks != self.seen_blocks
         if moved or self.paused:
             self.seen_blocks = self.blocks
-            self.deadline = now + self.between
+            self.deadline = now + (END_SECONDS if self.done else self.between)
         if moved:
             self.quiet_since = now
-            self.count()
         return moved
 
     def late(self, now: float) -> bool:
         """True once the next event is overdue."""
         return now > self.deadline
+
+
+def _is_utf8(data: bytes) -> bool:
+    """Half a character at the end of an event would break the client's reader."""
+    try:
+        str(data, "utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

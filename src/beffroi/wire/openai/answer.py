@@ -69,17 +69,17 @@ def read_raw_usage(raw: Raw) -> Usage | None:
         return None
 
 
-def counted_usage(prompt: int, completion: int) -> Usage:
+def counted_usage(prompt: int, completion: int, cached: int = 0) -> Usage:
     """Usage for an answer whose engine sent none: counted by us."""
     shown = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "reasoning_tokens": 0,
-        "prompt_tokens_details": {"cached_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": cached},
         "completion_tokens_details": {"reasoning_tokens": 0},
     }
-    return Usage(Tokens(prompt, 0, completion, 0), shown)
+    return Usage(Tokens(prompt - cached, cached, completion, 0), shown)
 
 
 def read_answer(body: bytes) -> dict[str, Raw] | None:
