@@ -39,7 +39,7 @@ def main() -> None:
 def _serve(told: dict[str, Any]) -> Any:
     """The running server; the model is loaded and the address listens."""
     try:
-        import xllamacpp  # noqa: PLC0415 - an extra, and 100 MB that only this process loads
+        import xllamacpp
     except ImportError:
         sys.exit(
             "The embedded engine needs the `embedded` extra: pip install 'beffroi[embedded]'. Or name an engine with --engine."
