@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 MAX_EVENT = 1 << 20
 LAST_CHUNK = b"0\r\n\r\n"
-STAMP = 200
+STAMP = 300
+CHOICES = b'"choices":[{'
 END_SECONDS = 1.0  # after `[DONE]` only the end of the framing is to come
 DONE = b"data: [DONE]\n\n"
 _encode = msgspec.json.Encoder().encode
@@ -224,15 +225,18 @@ class StreamAnswer(MendedEvents):
                 break
         else:
             return False
-        if 0 < at_model - at_created < STAMP:  # the longer, the faster it is counted
-            self.stamp = event[at_created : at_model + len(old_model)]
+        end_model, end_choices = at_model + len(old_model), event.find(CHOICES) + len(CHOICES)
+        end = max(
+            end_model, end_choices
+        )  # a chunk without choices has no such stamp; and the longer, the faster it is counted
+        if end_choices >= len(CHOICES) and 0 < end - at_created < STAMP:
+            self.stamp = event[at_created:end]
         self.created = created
         self.old_id, self.new_id = old_id, b'"id":' + _encode(self.id)
         if chunk["model"] != self.model:
             self.old_model, self.new_model = old_model, b'"model":' + _encode(self.model)
-        choices = event.find(b'"choices":')
-        if max(at_id, at_model, at_created) < choices:
-            self.opening = event[:choices]
+        if max(at_id, at_model, at_created) < end_choices:
+            self.opening = event[:end_choices]
             self.ours = self._renamed(self.opening)
         return True
 
@@ -242,7 +246,9 @@ class StreamAnswer(MendedEvents):
 
     def _fast(self, data: bytes) -> None:
         """A block of regular events. The first special one, and all that follow, take the slow way."""
-        at = data.rfind(self.finish)
+        at = found = data.rfind(self.finish)
+        while found >= 0:  # rarely more than once, but the first one counts
+            at, found = found, data.rfind(self.finish, 0, found)
         if at < 0 and data.endswith(DONE):
             at = len(data) - len(DONE)
         if self.watch_tools and (found := data.find(b'"tool_calls":')) >= 0 and (at < 0 or found < at):
