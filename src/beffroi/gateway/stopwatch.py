@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each room's own time, measured on one exchange in sixteen so that the others pay nothing for it.
+"""Each room's own time, measured on one exchange in 256 so that the others pay nothing for it.
 
 In: the flow. Out: a twin of it whose rooms are timed, adding to `WorkerMetrics.room_ns` and `room_calls`. Own time is
 exclusive: what a room spends asleep, or in another room that it wakes, is not its own.
@@ -14,7 +14,7 @@ from beffroi.core.clock import Clock
 from beffroi.core.exchange import Exchange
 from beffroi.telemetry.metrics import ROOMS, WorkerMetrics
 
-ONE_IN = 16
+ONE_IN = 256
 _ROOM_OF = {
     "authenticate": "authenticate", "read": "read", "admit": "admit", "inspect": "inspect", "route": "route", "relay": "relay",
     "settle": "settle", "give_back": "settle", "intend": "record", "record": "record",
