@@ -40,7 +40,7 @@ async def read(x: Exchange, house: Reading) -> None:
     if x.content_length is not None and x.content_length > settings.max_body:
         raise BodyTooLarge(f"The body may have at most {settings.max_body:,} bytes.")
     if not x.complete:
-        if x.expect:
+        if x.expect and not x.http10:
             x.client.write(http.CONTINUE)
         x.awaiting = BODY
         await PAUSE

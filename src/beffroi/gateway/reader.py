@@ -7,6 +7,7 @@ request that two readers could read differently is none (RFC 9112), and nothing 
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -71,9 +72,12 @@ class Reader:
         self.fed += len(data)
         self.piece = data
         try:
-            self.parser.feed_data(data)
-        except HttpParserUpgrade:
-            self.upgrade = True  # no other protocol is spoken here: answer, then close
+            try:
+                self.parser.feed_data(data)
+            except HttpParserUpgrade as stop:
+                if not self.upgrade:
+                    self.upgrade = True  # no other protocol is spoken here: answer, then close
+                    self._read_on(data[stop.args[0] :])
         except HttpParserError:
             if self.violation is None:
                 self.violation = ProtocolError("These bytes are not one clear HTTP/1.1 request.")
@@ -85,6 +89,21 @@ class Reader:
         """Nothing more is read: let go of the parser, which holds this object as this one holds it."""
         self.queue.clear()
         del self.parser
+
+    def _read_on(self, rest: bytes) -> None:
+        """Read the body of a request that offers another protocol.
+
+        For llhttp it has none; clients that offer h2c in every request do send one.
+        """
+        x = self.queue[-1] if self.queue and self.violation is None else None
+        if x is None or x.method == "CONNECT" or not (x.content_length or self.encodings):
+            return
+        x.complete, self.reading = False, x
+        framing = b"transfer-encoding: chunked" if self.encodings else b"content-length: %d" % (x.content_length or 0)
+        self.parser = HttpRequestParser(_BodyOnly(self))
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+        with suppress(HttpParserUpgrade):  # of what follows the body
+            self.parser.feed_data(rest)
 
     def _weigh(self, x: Exchange) -> None:
         """Limits on a request that is not complete."""
@@ -132,6 +151,7 @@ class Reader:
             x.content_type = value
         elif kind == CONTENT_LENGTH:
             self.lengths += 1
+            value = value.rstrip(b" \t")  # blanks are no part of a value; llhttp leaves those behind it
             if not value.isdigit() or len(value) > 18:
                 self.violation = ProtocolError("The header Content-Length must be a number of bytes.")
             else:
@@ -155,7 +175,7 @@ class Reader:
         x.method = parser.get_method().decode("latin-1")
         version = parser.get_http_version()
         x.http10 = version == "1.0"
-        x.keep = parser.should_keep_alive()
+        x.keep = version == "1.1" and parser.should_keep_alive()
         x.head_only = x.method == "HEAD"
         x.path = target_path(self.target)
         x.address = self.peer
@@ -206,3 +226,11 @@ class Reader:
         x.complete = True
         self.reading = None
         self.fed = 0
+
+
+class _BodyOnly:
+    """llhttp's callbacks for a body whose head another parser has read. What follows that body is not listened to."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.on_body = reader.on_body
+        self.on_message_complete = reader.on_message_complete

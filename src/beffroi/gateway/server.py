@@ -38,7 +38,7 @@ class ClientConnection(asyncio.Protocol):
     """One connection. `phase` and `since` (coarse seconds) are what the sweep judges by."""
 
     __slots__ = (
-        "broken", "closed", "exchange", "held", "house", "lingered", "paused", "phase", "prelude", "reader", "since", "stalled_at",
+        "broken", "closed", "ended", "exchange", "held", "house", "lingered", "paused", "phase", "prelude", "reader", "since", "stalled_at",
         "stalled_size", "tls", "transport", "worker", "write",
     )  # fmt: skip
 
@@ -52,7 +52,7 @@ class ClientConnection(asyncio.Protocol):
         self.held = b""  # what follows the requests that were read
         self.broken: BeffroiError | None = None  # said in turn, then the connection closes
         self.phase, self.since = FRESH, 0.0
-        self.closed = self.paused = self.tls = False
+        self.closed = self.ended = self.paused = self.tls = False  # ended: no more bytes will come
         self.stalled_at = self.stalled_size = 0.0
         self.lingered = 0
         self.prelude: bytes | None = None
@@ -83,7 +83,7 @@ class ClientConnection(asyncio.Protocol):
             data = self._after_proxy_header(data)
             if not data:
                 return
-        if self.held or (self.reader.queue and self.reader.reading is None) or self.broken is not None:
+        if self.held or self.reader.queue or self.broken is not None:
             self.held += data  # the next request waits as bytes until those before it are answered
             if len(self.held) > MAX_HELD:
                 self.transport.pause_reading()
@@ -96,10 +96,12 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client will send no more. If it waits for an answer it may have closed only its half: a few bytes tell."""
         x = self.exchange
-        if self.tls or x is None or not x.complete or self.closed:
+        if self.tls or self.closed or (not x.complete if x is not None else not self.held):
             return False
-        self._probe(x)
-        self.house.loop.call_later(PROBE_SECONDS, self._probe, x)
+        self.ended = True
+        if x is not None:
+            self._probe(x)
+            self.house.loop.call_later(PROBE_SECONDS, self._probe, x)
         return True
 
     def pause_writing(self) -> None:
@@ -146,7 +148,7 @@ class ClientConnection(asyncio.Protocol):
         limit = self.house.view.settings.max_pipelined
         view = memoryview(data)
         at = 0
-        while at < len(data) and not self.closed and self.broken is None:
+        while at < len(data) and not self.closed and self.broken is None and self.phase != LINGERING:
             if len(self.reader.queue) >= limit:
                 self.held += bytes(view[at:])
                 self.transport.pause_reading()
@@ -169,7 +171,7 @@ class ClientConnection(asyncio.Protocol):
     def _next(self) -> None:
         """Start the exchange that stands first, or say what is wrong with the bytes that stand there instead."""
         house, queue = self.house, self.reader.queue
-        while self.exchange is None and not self.closed:
+        while self.exchange is None and not self.closed and self.phase != LINGERING:
             if not queue:
                 if self.broken is not None:
                     self._refuse(self.broken)
@@ -223,14 +225,21 @@ class ClientConnection(asyncio.Protocol):
         self.phase, self.since = (IDLE if coming is None else BODYING if coming.path else HEAD), self.house.tick
         if self.reader.queue or self.broken is not None:
             self._next()
-        elif self.held:
-            data, self.held = self.held, b""
-            self.house.loop.call_soon(self._go_on, data)
+        if self.held:
+            self.house.loop.call_soon(self._go_on)
+        elif self.ended and self.exchange is None:
+            self._close()
 
-    def _go_on(self, data: bytes) -> None:
-        if not self.closed and self.phase != LINGERING:
-            self.transport.resume_reading()
-            self.data_received(data)
+    def _go_on(self) -> None:
+        """Read what was held, unless it waits for its turn again. New bytes were put behind it, never before it."""
+        x, data = self.exchange, self.held
+        if not data or self.closed or self.phase == LINGERING or self.reader.queue or (x is not None and x.complete):
+            return
+        self.held = b""
+        self.transport.resume_reading()
+        self.data_received(data)
+        if self.ended and self.exchange is None and self.phase != LINGERING:
+            self._close()
 
     def _close(self) -> None:
         self.phase, self.since = LINGERING, self.house.tick
@@ -250,12 +259,12 @@ class ClientConnection(asyncio.Protocol):
 
     def _probe(self, x: Exchange) -> None:
         """Write a little to a client that has closed its half: if it has left altogether, the kernel says so at once."""
-        if self.closed or self.exchange is not x or x.http10:
+        if self.closed or self.exchange is not x:
             return
         if x.begun:
             if x.relay is not None:
                 x.relay.comment(self.house.tick)
-        else:
+        elif not x.http10:
             self.write(http.PROCESSING)
 
     # what the sweep calls ----------------------------------------------------------------------------------------
