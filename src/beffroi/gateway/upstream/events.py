@@ -29,10 +29,10 @@ class MendedEvents:
         held: the chunk that ends the answer, until usage has come.
         seen: events with text so far; usage: what the engine counted; done: `[DONE]` has come.
         voiced: a bit for each choice whose role has been said; calls: tool calls begun.
-        begun: bytes have gone to the client.
+        begun: bytes have gone to the client; thinking: thoughts were among them.
     """
 
-    begun = done = False
+    begun = done = thinking = False
     created = 0
     seen = 0
     voiced = 0
@@ -145,6 +145,8 @@ class MendedEvents:
                 delta["role"] = delta.get("role") or "assistant"
             else:
                 delta.pop("role", None)
+            if delta.get("reasoning_content") or delta.get("reasoning"):
+                self.thinking = True
             if delta.get("tool_calls"):
                 self._number_calls(delta["tool_calls"])
                 mend_calls(delta, self.x.id, streamed=True)

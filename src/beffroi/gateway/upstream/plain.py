@@ -4,6 +4,7 @@
 In: an engine's answer. Out: the answer to the client in `x.last`, the usage in `x`; or an error of the tree.
 """
 
+import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from beffroi.gateway.upstream.connection import EngineConnection
 
 MAX_FAULT = 64 << 10
+UNSPLIT = "reasoning_unsplit"  # billed as output, for the engine did not count it apart (decision D22)
+_THOUGHT = re.compile(rb'"reasoning(?:_content)?": ?"[^"]')
 _decode_rows = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 
 
@@ -164,8 +167,8 @@ class PlainAnswer(Collected):
             x.tokens, x.source = usage.tokens, "relayed"
         changes["usage"] = usage.shown
         changes["backend"] = {"engine_type": x.member.kind, "machine_name": x.member.machine}
-        if not usage.tokens.reasoning and b'"reasoning_content":"' in body:
-            x.findings = (*x.findings, "reasoning_unsplit")
+        if not usage.tokens.reasoning and thinks(body):
+            x.findings = (*x.findings, UNSPLIT)
         x.last = write_answer(fields, changes)
         return None
 
@@ -207,6 +210,11 @@ def joined_embeddings(x: Exchange, answers: list[OneEmbedding]) -> bytes:
 def answer_id(x: Exchange) -> str:
     """The id in an answer's body: the request id in the family's dress, so that one leads to the other."""
     return ("cmpl-" if x.endpoint == "completions" else "chatcmpl-") + x.id[4:]
+
+
+def thinks(data: bytes) -> bool:
+    """Whether thoughts stand in an answer, under either of the names that engines give them."""
+    return b'"reasoning' in data and _THOUGHT.search(data) is not None
 
 
 def note_usage(x: Exchange, usage: Usage) -> None:

@@ -18,7 +18,7 @@ from beffroi.core.clock import Clock
 from beffroi.core.errors import BadRequest, BeffroiError, Draining, EngineBroken, EngineError, EngineTimeout
 from beffroi.core.exchange import Exchange
 from beffroi.gateway.upstream.events import MendedEvents
-from beffroi.gateway.upstream.plain import MAX_FAULT, Ratios, fault_error, note_usage
+from beffroi.gateway.upstream.plain import MAX_FAULT, UNSPLIT, Ratios, fault_error, note_usage, thinks
 from beffroi.wire import http
 from beffroi.wire.envelope import openai_event
 from beffroi.wire.openai.answer import counted_usage
@@ -39,7 +39,7 @@ class StreamAnswer(MendedEvents):
     """One stream on its way from an engine to a client.
 
     Attributes:
-        opening, ours: the bytes up to the choices that all regular events share, and what stands there for the client.
+        common, opening, ours: the bytes up to the choices that all regular events share, and what stands there for the client.
         stamp: what each regular event of a block must hold once; old, new: what is replaced in it.
         blocks: pieces that came from the engine; seen_blocks: those that the sweep has seen.
         deadline, quiet_since: coarse monotonic seconds; moved by the sweep while events come.
@@ -49,7 +49,7 @@ class StreamAnswer(MendedEvents):
     status = 0
     paused = slow = crlf = False
     rest = b""
-    old_id = new_id = old_model = new_model = finish = opening = ours = stamp = b""
+    old_id = new_id = old_model = new_model = finish = common = opening = ours = stamp = b""
     blocks = seen_blocks = 0
     sent = 0
 
@@ -236,8 +236,8 @@ class StreamAnswer(MendedEvents):
         if chunk["model"] != self.model:
             self.old_model, self.new_model = old_model, b'"model":' + _encode(self.model)
         if max(at_id, at_model, at_created) < end_choices:
-            self.opening = event[:end_choices]
-            self.ours = self._renamed(self.opening)
+            self.common = event[:end_choices]
+            self.ours = self._renamed(self.common)
         return True
 
     def _renamed(self, data: bytes) -> bytes:
@@ -266,8 +266,12 @@ class StreamAnswer(MendedEvents):
     def _regular(self, data: bytes) -> None:
         count = data.count(self.stamp)
         if data.count(b"\n") == 2 * count and (data.isascii() or _is_utf8(data)):
+            if self.seen <= 0:
+                self.thinking = thinks(data[:2048])  # thoughts come first, so it is enough to look here
             self.seen += count - (not self.voiced)  # the first only names the role
             self.voiced = 1
+            if self.seen > 0:
+                self.opening = self.common
             self.out.append(self._renamed(data))
         else:  # a comment, an error, another second: not all of them look like the first
             self.mend(data)
@@ -320,6 +324,8 @@ class StreamAnswer(MendedEvents):
         else:
             usage = counted_usage(self.ratios.lowest_input(self.model, len(x.body)), self.counted)
             x.tokens, x.source = usage.tokens, "relayed"
+        if self.thinking and not usage.tokens.reasoning:
+            x.findings = (*x.findings, UNSPLIT)
         backend = {"engine_type": x.member.kind, "machine_name": x.member.machine}
         if x.request.asked_usage:
             self.release_held()
