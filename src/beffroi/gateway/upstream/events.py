@@ -15,7 +15,7 @@ from beffroi.core.exchange import Exchange
 from beffroi.gateway.upstream.plain import answer_id, fault_error
 from beffroi.wire.openai.answer import Usage, counted_usage, fault_of, mend_calls, read_usage
 
-SAYS = ("content", "reasoning_content", "reasoning", "tool_calls", "refusal", "audio", "function_call")
+SAYS = frozenset(("content", "reasoning_content", "reasoning", "tool_calls", "refusal", "audio", "function_call"))
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.Encoder().encode
@@ -131,7 +131,7 @@ class MendedEvents:
         if not self.chat:
             return bool(choice.get("text"))
         delta = choice["delta"]
-        return any(delta.get(name) for name in SAYS)
+        return bool(delta) and not SAYS.isdisjoint(name for name, said in delta.items() if said)
 
     def _mend_choice(self, choice: dict[str, Any]) -> None:
         choice["finish_reason"] = choice.get("finish_reason") or None  # an engine writes an empty one for none

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 MAX_EVENT = 1 << 20
 LAST_CHUNK = b"0\r\n\r\n"
-STAMP = 300
+STAMP = 200
+NO_CHOICES = b'"choices":[]'
 CHOICES = b'"choices":[{'
 END_SECONDS = 1.0  # after `[DONE]` only the end of the framing is to come
 DONE = b"data: [DONE]\n\n"
@@ -225,18 +226,15 @@ class StreamAnswer(MendedEvents):
                 break
         else:
             return False
-        end_model, end_choices = at_model + len(old_model), event.find(CHOICES) + len(CHOICES)
-        end = max(
-            end_model, end_choices
-        )  # a chunk without choices has no such stamp; and the longer, the faster it is counted
-        if end_choices >= len(CHOICES) and 0 < end - at_created < STAMP:
-            self.stamp = event[at_created:end]
+        if 0 < at_model - at_created < STAMP:  # the longer, the faster it is counted
+            self.stamp = event[at_created : at_model + len(old_model)]
         self.created = created
         self.old_id, self.new_id = old_id, b'"id":' + _encode(self.id)
         if chunk["model"] != self.model:
             self.old_model, self.new_model = old_model, b'"model":' + _encode(self.model)
-        if max(at_id, at_model, at_created) < end_choices:
-            self.common = event[:end_choices]
+        choices = event.find(CHOICES)
+        if max(at_id, at_model, at_created) < choices:
+            self.common = event[: choices + len(CHOICES)]
             self.ours = self._renamed(self.common)
         return True
 
@@ -265,7 +263,8 @@ class StreamAnswer(MendedEvents):
 
     def _regular(self, data: bytes) -> None:
         count = data.count(self.stamp)
-        if data.count(b"\n") == 2 * count and (data.isascii() or _is_utf8(data)):
+        alike = data.count(b"\n") == 2 * count and data.rfind(NO_CHOICES) < 0
+        if alike and (data.isascii() or _is_utf8(data)):
             if self.seen <= 0:
                 self.thinking = thinks(data[:2048])  # thoughts come first, so it is enough to look here
             self.seen += count - (not self.voiced)  # the first only names the role
