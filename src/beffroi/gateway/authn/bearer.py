@@ -49,6 +49,8 @@ def authenticate(x: Exchange, house: Authenticating) -> None:
     if scheme != b"Bearer" and scheme.lower() != b"bearer":
         raise AuthenticationError(MISSING)
     if len(token) != LENGTH:
+        token = token.strip(b" \t")  # blanks are no part of a header's value
+    if len(token) != LENGTH:
         raise AuthenticationError(UNKNOWN if token.strip() else MISSING)
     key = house.keys.by_public.get(token[_FROM:_TO])
     if key is None:
