@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 MAX_EVENT = 1 << 20
 LAST_CHUNK = b"0\r\n\r\n"
-STAMP = 200
 NO_CHOICES = b'"choices":[]'
 CHOICES = b'"choices":[{'
 END_SECONDS = 1.0  # after `[DONE]` only the end of the framing is to come
@@ -226,8 +225,6 @@ class StreamAnswer(MendedEvents):
                 break
         else:
             return False
-        if 0 < at_model - at_created < STAMP:  # the longer, the faster it is counted
-            self.stamp = event[at_created : at_model + len(old_model)]
         self.created = created
         self.old_id, self.new_id = old_id, b'"id":' + _encode(self.id)
         if chunk["model"] != self.model:
@@ -263,7 +260,7 @@ class StreamAnswer(MendedEvents):
 
     def _regular(self, data: bytes) -> None:
         count = data.count(self.stamp)
-        alike = data.count(b"\n") == 2 * count and data.rfind(NO_CHOICES) < 0
+        alike = data.count(b"\n\n") == count and data.rfind(NO_CHOICES) < 0
         if alike and (data.isascii() or _is_utf8(data)):
             if self.seen <= 0:
                 self.thinking = thinks(data[:2048])  # thoughts come first, so it is enough to look here
