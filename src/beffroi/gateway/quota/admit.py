@@ -33,10 +33,14 @@ class Admitting(Protocol):
 
 
 def input_bound(x: Exchange, spec: ModelSpec) -> int:
-    """Most input tokens the request can have: no tokenizer makes more tokens than bytes; the context bounds them all."""
+    """Most input tokens the request can have: no tokenizer makes more tokens than bytes.
+
+    The context bounds each text of it; completions and embeddings may bring several.
+    """
     request: Request = x.request
     bound = len(x.body) + TEMPLATE_TOKENS + TOOL_TOKENS * request.has_tools + MEDIA_TOKENS * request.media
-    return min(bound, spec.max_model_len) if spec.max_model_len else bound
+    texts = 1 if request.endpoint == "chat" else max(request.n, request.inputs)
+    return min(bound, spec.max_model_len * texts) if spec.max_model_len else bound
 
 
 def output_limit(x: Exchange, spec: ModelSpec, *, must: bool) -> tuple[int | None, int]:
@@ -66,7 +70,9 @@ async def admit(x: Exchange, house: Admitting) -> None:
     """
     key, spec = x.key, x.model.spec
     limits = key.limits  # type: ignore[union-attr]  # authenticate has set it
-    x.price = price = price_at(spec.prices, x.wall_ns // 1_000_000_000) if len(spec.prices) != 1 else spec.prices[0]
+    prices = spec.prices
+    always = len(prices) == 1 and not prices[0].effective
+    x.price = price = prices[0] if always else price_at(prices, x.wall_ns // 1_000_000_000)
     x.max_tokens, reserve = output_limit(x, spec, must=limits.hard_budget is not None)
     likely_input, likely_output = house.estimator.expect(spec.id, len(x.body), reserve)
     x.input_estimate = likely_input

@@ -15,6 +15,10 @@ _choice = msgspec.json.Decoder(str | dict[str, Any]).decode
 PATHS = {"chat": "chat/completions", "completions": "completions", "embeddings": "embeddings"}
 # Engines whose embedding of a text depends on the texts beside it (mean pooling over a shared batch).
 ONE_TEXT_PER_CALL = frozenset(("llamacpp",))
+# Engines that read the bound on an answer under its old name only.
+OLD_NAME_ONLY = frozenset(("ollama",))
+# Names that llama.cpp reads before `max_tokens` and `n`: where a bound of ours stands, they must not undo it.
+UNDOING = ("n_predict", "n_cmpl")
 
 
 def body_for(x: Exchange, upstream_model: str, kind: str) -> bytes:
@@ -25,21 +29,25 @@ def body_for(x: Exchange, upstream_model: str, kind: str) -> bytes:
         changes["model"] = upstream_model
     if request.stream and not request.asked_usage:
         changes["stream_options"] = {"include_usage": True}
-    bound = x.max_tokens
+    bound, fields = x.max_tokens, request.fields
     if bound != request.max_tokens:
         # `bound` None: the client asked for more than the model's context holds; the engine then uses what is left of it
-        name = "max_completion_tokens" if "max_completion_tokens" in request.fields else "max_tokens"
+        name = "max_completion_tokens" if "max_completion_tokens" in fields else "max_tokens"
         changes[name] = bound
-        if name == "max_completion_tokens" and "max_tokens" in request.fields:
+        if name == "max_completion_tokens" and "max_tokens" in fields:
             changes["max_tokens"] = bound
+    if kind in OLD_NAME_ONLY and "max_completion_tokens" in fields:
+        changes["max_tokens"] = bound
+    if not fields.keys().isdisjoint(UNDOING) and (bound is not None or x.key.limits.hard_budget is not None):  # type: ignore[union-attr]  # authenticate has set it
+        changes.update(dict.fromkeys(UNDOING))
     if (
         kind == "llamacpp"
         and request.has_tools
-        and "tool_choice" in request.fields
-        and _choice(request.fields["tool_choice"]) == "none"
+        and "tool_choice" in fields
+        and _choice(fields["tool_choice"]) == "none"
     ):
         changes["tools"] = changes["tool_choice"] = None  # it shows the tools to the model all the same
-    return edited(request.fields, changes) if changes else x.body
+    return edited(fields, changes) if changes else x.body
 
 
 def inputs_of(request: Request) -> list[Any]:
