@@ -80,21 +80,21 @@ class Pool:
         count = len(members)
         if count == 1:
             chosen = members[0]
-        elif count and not tried and (drawn := _draw(members)).ejected_until == 0.0:
+        elif count and not tried and (drawn := _draw(members, now)).open(now):
             chosen = drawn  # the common case, at the same price for two engines and for a hundred
         else:
             fresh = [m for m in members if m.name not in tried] if tried else members
             candidates = [m for m in fresh if m.ejected_until == 0.0 or m.open(now)] or fresh or members
             if not candidates:
                 raise NoEngine("No engine serves this model now; try again shortly.", retry_after=5)
-            chosen = _draw(candidates)
+            chosen = _draw(candidates, now)
         if chosen.ejected_until and chosen.ejected_until <= now:
             chosen.probing = True
         return chosen
 
 
-def _draw(members: Sequence[Member]) -> Member:
-    """Of two drawn at random, the one with less in hand; an ejected one only if both are."""
+def _draw(members: Sequence[Member], now: float) -> Member:
+    """Of two drawn at random, the one with less in hand; one whose time for a trial has come goes first."""
     count = len(members)
     if count == 1:
         return members[0]
@@ -102,8 +102,13 @@ def _draw(members: Sequence[Member]) -> Member:
     second = int(random() * (count - 1))
     second += second >= first
     one, two = members[first], members[second]
-    if (one.ejected_until == 0.0) != (two.ejected_until == 0.0):
-        return one if one.ejected_until == 0.0 else two
+    if one.ejected_until or two.ejected_until:
+        for each in (one, two):
+            if each.ejected_until and each.open(now):
+                return each  # one that is well may have less in hand for ever: a trial must not have to win
+        for each in (one, two):
+            if not each.ejected_until:
+                return each
     return one if one.in_flight <= two.in_flight else two
 
 
