@@ -98,10 +98,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217 currency.")] = "EUR"
     version: Annotated[
-        str | None,
-        Meta(
-            min_length=1, max_length=64, description="Name pinned in each record; made of model and day when left out."
-        ),
+        Annotated[str, Meta(min_length=1, max_length=64)] | None,
+        _about("Name pinned in each record; made of model and day when left out."),
     ] = None
 
 

@@ -18,6 +18,7 @@ from beffroi.core.errors import (
     EngineTimeout,
     InternalError,
     JournalUnavailable,
+    LimitExceeded,
     MethodNotAllowed,
     ModelNotFound,
     RouteNotFound,
@@ -118,16 +119,16 @@ def _health(path: str, house: House) -> bytes:
 
 def limit_lines(x: Exchange) -> bytes:
     """The rate-limit headers of a key whose requests are limited, as the reference service spells them."""
-    ticket = x.ticket
-    if ticket is None or ticket.requests_limit is None:
+    ticket, error = x.ticket, x.refusal
+    if ticket is not None and ticket.requests_limit is not None:
+        limit, left, reset = ticket.requests_limit, ticket.requests_remaining, ticket.requests_reset
+    elif isinstance(error, LimitExceeded) and error.requests is not None:
+        limit, left, reset = error.requests
+    else:
         return b""
     return (
         b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %d\r\n"
-        % (
-            ticket.requests_limit,
-            max(0, ticket.requests_remaining - 1),
-            x.wall_ns // 1_000_000_000 + math.ceil(ticket.requests_reset),
-        )
+        % (limit, left, x.wall_ns // 1_000_000_000 + math.ceil(reset))
     )
 
 

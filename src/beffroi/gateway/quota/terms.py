@@ -93,7 +93,7 @@ class Ticket(msgspec.Struct, gc=False):
 
     @property
     def requests_remaining(self) -> int:
-        """Requests that the minute still had room for, this one counted."""
+        """Requests that the minute still has room for after this one."""
         return self.remaining
 
     @property
