@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control process as a process: start, kill -9, reload, stop."""
 
+import contextlib
 import signal
 import sqlite3
 import time
@@ -25,7 +26,7 @@ resources:
 
 def actions(data: Path) -> list[str]:
     """The events so far."""
-    with sqlite3.connect(data / "beffroi.db") as database:
+    with contextlib.closing(sqlite3.connect(data / "beffroi.db")) as database:
         return [action for (action,) in database.execute("select action from events order by at_ns")]
 
 
@@ -154,7 +155,7 @@ async def test_an_act_that_reached_only_the_database_is_made_good_at_the_next_st
         (key,) = worker.keys
         running.process.kill()
         running.process.wait()
-        with sqlite3.connect(tmp_path / "beffroi.db") as database:
+        with contextlib.closing(sqlite3.connect(tmp_path / "beffroi.db")) as database, database:
             database.execute("update keys set revoked = 1")
         running.start()
         await until(lambda: worker.keys[key].revoked)
