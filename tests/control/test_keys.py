@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from beffroi.core import bus as messages
 from beffroi.core.key import key_hash
 from beffroi.core.state import load_keys
 from tests.control.fakes import Answer, Control, Worker, control
@@ -49,7 +50,7 @@ async def create(running: Control, **what: Any) -> Any:
 
 def events(running: Control, subject: str) -> list[tuple[str, str, Any]]:
     """What was recorded about a key: who, what, what it is now."""
-    with sqlite3.connect(running.data / "beffroi.db") as database:
+    with contextlib.closing(sqlite3.connect(running.data / "beffroi.db")) as database:
         rows = database.execute("select actor, action, after from events where subject = ? order by at_ns", (subject,))
         return [(actor, action, json.loads(after)) for actor, action, after in rows]
 
@@ -104,6 +105,23 @@ async def test_cutting_ends_the_open_streams_of_every_worker(running: Control) -
         done = await ask(running, "POST", f"/api/v1/keys/{key}/revoke", {"cut": True})
         assert done.json["cut"] == 4
         assert [worker.was_cut for worker in those] == [[key], [key]]
+
+
+async def test_a_worker_that_does_not_cut_is_named_and_the_others_cut(running: Control) -> None:
+    """It may have confirmed the revocation before it hung; or not, and the others do not wait for it."""
+    async with workers(running, 1) as (sound,):
+        key = (await create(running))["id"]
+        _, hung = await asyncio.open_unix_connection(str(running.data / "bus.sock"))
+        hung.write(messages.frame(messages.Hello(1, 1, "h", 1, 100)))  # it holds all revisions to come
+        await asyncio.sleep(0.1)
+        failed = await ask(running, "POST", f"/api/v1/keys/{key}/revoke", {"cut": True})
+        assert (failed.status, failed.json["code"]) == (503, "not_acknowledged")
+        assert "w01 did not confirm" in failed.json["detail"] and "cut" in failed.json["detail"]
+        assert sound.was_cut == [key]
+        hung.close()
+        failed = await ask(running, "POST", f"/api/v1/keys/{key}/revoke", {"cut": True})
+        assert failed.status == 503 and "(w01)" in failed.json["detail"]
+        assert sound.was_cut == [key, key]
 
 
 async def test_a_worker_that_does_not_confirm_is_named_and_finds_the_key_revoked(running: Control) -> None:

@@ -181,7 +181,7 @@ async def test_metrics_are_pulled_and_exchanges_cut(tmp_path: Path) -> None:
         await here.bus.hold_keys(1, 0.2)
         worker.counted.in_flight = 3
         assert (await here.bus.metrics())[0].in_flight == 3
-        assert await here.bus.cut("key_x") == 2
+        assert await here.bus.cut("key_x") == (2, [])
         assert worker.was_cut == ["key_x"]
         worker.link.close()
 
@@ -193,7 +193,7 @@ async def test_a_worker_that_hangs_delays_nobody_for_ever(tmp_path: Path) -> Non
         writer.write(messages.frame(messages.Hello(0, 1, "b", 1, 1)))
         assert await here.bus.hold_keys(1, 2.0) == []
         assert await here.bus.metrics(timeout=0.2) == {}
-        assert await here.bus.cut("key_x", timeout=0.2) == 0
+        assert await here.bus.cut("key_x", timeout=0.2) == (0, [0])
         writer.close()
 
 

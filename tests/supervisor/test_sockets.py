@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The listening sockets."""
 
+import contextlib
 import socket
 
 import pytest
@@ -29,6 +30,21 @@ def test_the_kernel_shares_connections_out_among_sockets_of_one_port() -> None:
         one.close()
     assert sum(shares) == 100
     assert min(shares) > 0
+
+
+def test_the_kernel_holds_little_for_a_client_that_reads_nothing() -> None:
+    """What a worker cannot send stays with it, where it is counted and stops the engine; not megabytes out of sight."""
+    (door,) = listen("127.0.0.1", 0)
+    with door, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(door.getsockname())
+        ours, _ = door.accept()
+        ours.setblocking(False)
+        taken = 0
+        with ours, contextlib.suppress(BlockingIOError):
+            while True:
+                taken += ours.send(bytes(4096))
+    assert taken < 256 << 10
 
 
 def test_a_port_that_another_beffroi_shares_among_its_workers_is_taken() -> None:

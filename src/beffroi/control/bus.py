@@ -205,10 +205,21 @@ class Bus:
                     log.error("metrics of a worker are not understood", worker=peer.worker, reason=str(error))
         return found
 
-    async def cut(self, key_id: str, timeout: float = 5.0) -> int:
-        """Cut the open exchanges of a key on every worker; how many there were."""
-        answers = await self._ask(list(self._all), lambda request: bus.Cut(request, key_id), timeout)
-        return sum(answer.count for answer in answers if isinstance(answer, bus.CutDone))
+    async def cut(self, key_id: str, timeout: float = 5.0) -> tuple[int, list[int]]:
+        """Cut the open exchanges of a key on every worker.
+
+        Args:
+            timeout: seconds.
+
+        Returns:
+            How many there were, and the slots of connected workers that did not say.
+        """
+        peers = list(self._all)
+        answers = await self._ask(peers, lambda request: bus.Cut(request, key_id), timeout)
+        silent = {peer.worker for peer, answer in zip(peers, answers, strict=True) if answer is None} & {
+            peer.worker for peer in self._all
+        }
+        return sum(answer.count for answer in answers if isinstance(answer, bus.CutDone)), sorted(silent)
 
     async def _ask(
         self, peers: Iterable[Peer], question: Callable[[int], bus.ToWorker], timeout: float

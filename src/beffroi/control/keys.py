@@ -260,14 +260,21 @@ class Keys:
         key, revision = await self._act(lambda: self._revoke(reference, actor))
         missing = await self._bus.hold_keys(revision, ACKNOWLEDGE)
         took = elapsed_ms(started)
+        count, uncut = None, list[int]()
+        if cut:  # on those that answer, whoever else does not
+            count, uncut = await self._bus.cut(key.id, 1.0 if missing else ACKNOWLEDGE)
         if missing:
-            names = ", ".join(f"w{slot:02d}" for slot in missing)
             raise NotAcknowledged(
-                f"{key.id} is revoked on disk, but {len(missing)} of {self._bus.workers} workers ({names}) have not "
-                f"confirmed it within {ACKNOWLEDGE:.0f} s; they may still honour it until they are back or restarted",
+                f"{key.id} is revoked on disk, but {len(missing)} of {self._bus.workers} workers ({_slots(missing)}) have "
+                f"not confirmed it within {ACKNOWLEDGE:.0f} s; they may still honour it until they are back or restarted",
                 retry_after=1,
             )
-        count = await self._bus.cut(key.id) if cut else None
+        if uncut:
+            raise NotAcknowledged(
+                f"all workers refuse {key.id}, but {_slots(uncut)} did not confirm within {ACKNOWLEDGE:.0f} s that its "
+                "open requests were cut; they may still run",
+                retry_after=1,
+            )
         return Revoked(key.id, key.public, key.name, self._bus.workers, took, count)
 
     def _revoke(self, reference: str, actor: str) -> tuple[KeyRecord, KeyDelta | None]:
@@ -315,6 +322,10 @@ class Keys:
             return [_shown(row, spent.get(row.id)) for row in rows]
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, read)
+
+
+def _slots(slots: list[int]) -> str:
+    return ", ".join(f"w{slot:02d}" for slot in slots)
 
 
 def _shown(row: Row[Any], spent: Spent | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import socket
 from beffroi.supervisor.errors import StartError
 
 _BACKLOG = 4096
+_UNSENT = 128 << 10  # bytes the kernel takes for a client before the wire does; else 4 MiB wait for each slow reader
 
 
 def listen(host: str, port: int, count: int = 1) -> list[socket.socket]:
@@ -61,6 +62,8 @@ def is_loopback(host: str) -> bool:
 def _open(family: int, kind: int, protocol: int) -> socket.socket:
     one = socket.socket(family, kind, protocol)
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # what is accepted inherits it
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
     return one
 
 
