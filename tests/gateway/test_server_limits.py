@@ -220,7 +220,6 @@ def test_a_reader_that_is_slow_holds_little_and_pauses_its_engine() -> None:
             other.send(request(worker.key, chat("count to 3")))
             assert other.answer().text == "1 2 3"
             assert time.monotonic() - begin < 1
-        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         got = bytearray()
         while not got.endswith(b"\r\n0\r\n\r\n"):
             got += conn.sock.recv(1 << 20)
@@ -232,7 +231,7 @@ def test_a_reader_that_is_slow_holds_little_and_pauses_its_engine() -> None:
 def slow(address: tuple[str, int]) -> Conn:
     """A client whose kernel takes little for it."""
     conn = Conn(address, timeout=20)
-    conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     return conn
 
 
