@@ -165,6 +165,7 @@ def test_closing_the_terminal_stops_it(folder: Path) -> None:
     if pid == 0:
         os.chdir(ROOT)
         os.environ["PYTHONPATH"] = str(ROOT / "src")
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, as nohup(1) does
         os.execv(sys.executable, [sys.executable, "-m", "tests.supervisor.run", str(data), "1"])
     heard: list[bytes] = []
     reader = threading.Thread(target=lambda: heard.append(os.read(terminal, 4096)))
