@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control process as a process: start, kill -9, reload, stop."""
 
+import asyncio
 import contextlib
 import signal
 import sqlite3
@@ -106,6 +107,26 @@ async def test_a_changed_file_is_taken_and_a_faulty_one_refused(tmp_path: Path) 
     assert actions(tmp_path).count("control:config:refuse") == 1
 
 
+async def test_a_file_that_is_being_written_is_not_taken_by_halves(tmp_path: Path) -> None:
+    """An editor empties it first; a copy grows. Only what stays is read, and nothing at all is no configuration."""
+    file = tmp_path / "beffroi.yaml"
+    file.write_text(FILE)
+    with control(tmp_path, config=file) as running, Worker(tmp_path) as worker:
+        for count in range(20):
+            file.write_text(FILE + "".join(f"    - {{id: m{n}}}\n" for n in range(count)))
+            await asyncio.sleep(0.1)
+            assert len(worker.config.models) == 1
+        await until(lambda: len(worker.config.models) == 20)
+        file.write_text("")
+        running.process.send_signal(signal.SIGHUP)
+        await until(lambda: f"{file}: is empty" in running.log())
+        assert len(worker.config.models) == 20
+        running.process.kill()
+        running.process.wait()
+        running.start()
+        assert len(load_config(tmp_path).models) == 20
+
+
 async def test_sighup_reloads_at_once(tmp_path: Path) -> None:
     """What the watch would not see: a secret that changed in another file."""
     file = tmp_path / "beffroi.yaml"
@@ -128,8 +149,6 @@ async def test_after_kill_9_a_revocation_works_within_two_seconds(tmp_path: Path
         running.process.wait()
         began = time.monotonic()
         running.ready = running.start()
-        import asyncio
-
         answer = await asyncio.to_thread(running.ask, "POST", f"/api/v1/keys/{key}/revoke", {})
         assert (answer.status, answer.json["workers"]) == (200, 1)
         assert worker.keys[key].revoked and worker.loads == 0

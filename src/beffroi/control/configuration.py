@@ -16,12 +16,13 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.config.compile import compile_config
-from beffroi.config.load import EMPTY, Invalid, Source, load, resources
+from beffroi.config.load import EMPTY, Invalid, Problem, Source, load, resources
 from beffroi.control import events
 from beffroi.control.snapshots import publish_config
 from beffroi.core.snapshot import Config
 
 EVERY = 1.0  # seconds between two looks at the file
+SETTLED = 0.2  # seconds a changed file must stay as it is: whoever writes it may not be done
 TAKEN = 5.0  # seconds the workers get to take a new config over, before the log says which did not
 log = structlog.stdlib.get_logger("control.configuration")
 Mark = tuple[int, int, int] | None
@@ -51,6 +52,8 @@ class Configuration:
             OSError: it could not be written.
         """
         self.read = self.mark()  # before reading: a change while it is read is then seen as one
+        if self.path is not None and self.read is not None and self.read[1] == 0:
+            raise Invalid(str(self.path), [Problem(0, "", "is empty; it may be half written")])
         source = EMPTY if self.path is None else load(self.path)
         config, changed = publish_config(self._data, compile_config([source, *self._found], 0))
         self._note_fixed(source)
@@ -129,6 +132,9 @@ class Watch:
             except TimeoutError:
                 mark = configuration.mark()
                 if mark is None or mark == configuration.read:  # a file that is gone changes nothing
+                    continue
+                await asyncio.sleep(SETTLED)
+                if mark != configuration.mark():
                     continue
             self._told.clear()
             await self._reload()
