@@ -154,7 +154,8 @@ class ScriptedEngine:
 
     def _abort_all(self) -> None:
         for connection in list(self._alive):
-            connection.transport.abort()
+            if hasattr(connection, "transport"):  # it has none before its TLS handshake is done
+                connection.transport.abort()
 
     def _connect(self) -> Connection:
         self.accepted += 1

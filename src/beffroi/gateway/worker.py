@@ -145,7 +145,11 @@ class Worker:
         sock.setblocking(False)
         self._tls = self._context()
         server = await self.loop.create_server(
-            lambda: ClientConnection(self), sock=sock, ssl=self._tls, backlog=BACKLOG
+            lambda: ClientConnection(self),
+            sock=sock,
+            ssl=self._tls,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=self.house.view.settings.head_timeout if self._tls else None,
         )
         self.loop.add_signal_handler(signal.SIGTERM, self.stop)
         self.loop.add_signal_handler(signal.SIGINT, self.stop)
@@ -202,7 +206,7 @@ class Worker:
         context.load_cert_chain(tls["cert"], tls["key"])
         if tls.get("client_ca"):
             context.load_verify_locations(tls["client_ca"])
-            context.verify_mode = ssl.CERT_REQUIRED
+            context.verify_mode = ssl.CERT_REQUIRED if tls.get("client_required", True) else ssl.CERT_OPTIONAL
         self._tls_stamp = self._stamp(tls)
         return context
 
@@ -214,6 +218,8 @@ class Worker:
             return
         self._tls_stamp = stamp
         try:
+            # First elsewhere: a chain whose key is not there yet would leave this context without either.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls["cert"], tls["key"])
             self._tls.load_cert_chain(tls["cert"], tls["key"])
         except (OSError, ssl.SSLError) as why:
             _log.error("certificate_refused", why=str(why))
