@@ -15,7 +15,13 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 from beffroi.store.engine import downgrade, open_engine, reading, upgrade
 from beffroi.store.tables import events, exchanges, keys, metadata, organisations, projects
 
-EVENT = {"actor": "cli", "action": "cli:key:create", "subject": "key_1", "organisation": "default", "project": "default"}
+EVENT = {
+    "actor": "cli",
+    "action": "cli:key:create",
+    "subject": "key_1",
+    "organisation": "default",
+    "project": "default",
+}
 KEY = {
     "public": "abc",
     "hash": b"\x00\x01",
