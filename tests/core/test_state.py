@@ -3,9 +3,11 @@
 
 import asyncio
 import os
+import resource
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from beffroi.control.snapshots import KeyFiles, publish_config
 from beffroi.core import snapshot
@@ -162,3 +164,26 @@ def test_a_full_disk_refuses_the_change_and_leaves_the_log_whole(tmp_path: Path)
     assert len(load_keys(tmp_path).keys) == 2
     files.append(upsert=(key(4),))
     assert [record.slot for record in load_keys(tmp_path).keys] == [1, 2, 4]
+
+
+def test_a_full_disk_at_the_start_leaves_the_table_readable_and_changes_waiting(tmp_path: Path) -> None:
+    """Nothing to write is no reason not to start; what differs from the database is."""
+    files = KeyFiles(tmp_path, [key(1), key(2)], dict(PEPPERS))
+    files.append(upsert=(key(3),))
+    files.close()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with capture_logs() as logs:
+            files = KeyFiles(tmp_path, [key(1), key(2), key(3)], dict(PEPPERS))
+        assert "space" in logs[0]["event"]
+        with pytest.raises(OSError, match="large"):
+            files.append(upsert=(key(4),))
+        with pytest.raises(OSError, match="large"):
+            KeyFiles(tmp_path, [key(1)], dict(PEPPERS))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert load_keys(tmp_path).revision == files.revision == 2
+    files.append(upsert=(key(4),))
+    files.close()
+    assert {one.id for one in load_keys(tmp_path).keys} == {key(n).id for n in range(1, 5)}

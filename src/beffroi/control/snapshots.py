@@ -109,10 +109,16 @@ class KeyFiles:
         self._data = data
         self.keys = {key.id: key for key in keys}
         self.peppers = peppers
+        self._same = False
         self.revision = self._first_revision()
         self._fd = -1
         self._size = 0
-        self._compact()
+        try:
+            self._compact()
+        except OSError as error:
+            if not self._same:
+                raise
+            log.error("the key table stays as it is on disk; changes wait for space", reason=str(error))
 
     def _first_revision(self) -> int:
         try:
@@ -122,8 +128,8 @@ class KeyFiles:
         except (OSError, Damaged) as error:
             log.error("the key table on disk is not readable; it is written anew", reason=str(error))
             return _fresh_revision()
-        same = before.peppers == self.peppers and {key.id: key for key in before.keys} == self.keys
-        return before.revision if same else before.revision + 1
+        self._same = before.peppers == self.peppers and {key.id: key for key in before.keys} == self.keys
+        return before.revision if self._same else before.revision + 1
 
     def _compact(self) -> None:
         base = KeyBase(self.revision, self.peppers, tuple(self.keys.values()))
@@ -142,6 +148,8 @@ class KeyFiles:
         delta = KeyDelta(self.revision + 1, upsert, (), peppers or {})
         body = snapshot.encode(delta)
         record = LENGTH.pack(len(body)) + body
+        if self._fd < 0:
+            self._compact()
         try:
             if os.write(self._fd, record) != len(record):
                 raise OSError("the disk took only part of a change")
