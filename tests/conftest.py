@@ -22,6 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "slow: takes more than a few seconds; a count in the environment makes it longer"
     )
     config.addinivalue_line("markers", "chaos: kills, cuts and floods a whole running Beffroi")
+    config.addinivalue_line("markers", "mutants: breaks a copy of the source line by line; some minutes")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.client import Framing
 from tests.gateway.rig import PUBLIC, Run
-from tests.gateway.upstream.dialects import Dialect
+from tests.gateway.upstream.events import Dialect
 
 
 def pieces(run: Run) -> list[bytes]:

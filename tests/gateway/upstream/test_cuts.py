@@ -8,7 +8,8 @@ from beffroi.core.price import Tokens
 from beffroi.core.record import Intent, Progress, Settlement
 from tests.gateway.rig import LAST, PRICE, PUBLIC, UPSTREAM, Rig, chunk, head, stream
 from tests.gateway.upstream import judge
-from tests.gateway.upstream.dialects import CREATED, DONE, event, legacy, llamacpp, ollama, vllm
+from tests.gateway.upstream.dialects import legacy, llamacpp, ollama, vllm
+from tests.gateway.upstream.events import CREATED, DONE, event
 
 BASE = {"id": "chatcmpl-7f2a", "object": "chat.completion.chunk", "created": CREATED, "model": UPSTREAM}
 TWO = {"e0": "vllm", "e1": "vllm"}

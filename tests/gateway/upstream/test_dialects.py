@@ -3,6 +3,8 @@
 
 import json
 import random
+import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from tests.client import chat
 from tests.gateway.rig import PUBLIC, Rig, Run, head, stream
 from tests.gateway.upstream import judge
-from tests.gateway.upstream.dialects import ALL, Dialect, vllm
+from tests.gateway.upstream.dialects import ALL, vllm
+from tests.gateway.upstream.events import Dialect
 
 TOOLS = [{"type": "function", "function": {"name": name}} for name in ("bell", "hour")]
 
@@ -52,7 +55,9 @@ def test_a_stream_may_come_byte_by_byte_or_all_at_once(name: str) -> None:
         "close": head(close=True) + body,
     }
     for framing, data in framings.items():
-        for pieces in ([data], [data[i : i + 1] for i in range(len(data))]):
+        ends = [0, *(found.end() for found in re.finditer(rb"\r?\n\r?\n(?:\r\n)?", data)), len(data)]
+        events = [data[start:end] for start, end in pairwise(ends) if start < end]
+        for pieces in ([data], events, [data[i : i + 1] for i in range(len(data))]):
             run = ask(rig, told, asked=False)
             run.feed(*pieces)
             if framing == "close":

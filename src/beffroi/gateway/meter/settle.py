@@ -42,6 +42,6 @@ def settle(x: Exchange, estimator: Estimates, counted: int) -> None:
         if x.outcome == "complete":
             tokens = x.tokens
             estimator.learn(x.model.spec.id, len(x.body), tokens.input + tokens.cached, tokens.completion)
-    elif counted > 0 and x.source != "relayed":
+    elif counted > 0:
         x.tokens, x.source = seen_so_far(x, estimator, counted), "relayed"
     x.cost = cost_of(x.tokens, x.price)
