@@ -235,9 +235,11 @@ def slow(address: tuple[str, int]) -> Conn:
     return conn
 
 
-def test_a_reader_that_has_stopped_is_cut_and_its_engine_freed() -> None:
-    """After the time-out without a byte of progress."""
-    with ScriptedEngine() as engine, inside(engine.url, FastLoop(), write_timeout=1.0) as worker:
+@pytest.mark.parametrize("comments", [15.0, 0.2])
+def test_a_reader_that_has_stopped_is_cut_and_its_engine_freed(comments: float) -> None:
+    """After the time-out without a byte of progress; what is written for it meanwhile is none."""
+    options = {"write_timeout": 1.0, "comment_interval": comments}
+    with ScriptedEngine() as engine, inside(engine.url, FastLoop(), **options) as worker:
         engine.always("tokens=200000")
         conn = slow(worker.address)
         conn.send(request(worker.key, chat("count to 200000", stream=True)))

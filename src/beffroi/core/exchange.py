@@ -40,6 +40,10 @@ class ClientSide(Protocol):
         """Send bytes; bounded by `pause_writing` on the other side."""
         ...
 
+    def waiting(self) -> int:
+        """Bytes that the client has not taken yet."""
+        ...
+
     def finish(self, exchange: "Exchange", error: BeffroiError | None) -> None:
         """The exchange is recorded (or `error` says that it could not be): let its last bytes go."""
         ...

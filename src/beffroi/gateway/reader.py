@@ -17,6 +17,7 @@ from beffroi.gateway.address import forwarded
 from beffroi.gateway.house import House
 from beffroi.gateway.pages import is_metered, target_path
 
+SMALL_PARTS = 1024
 FRAMING_SLACK = 32 << 10  # chunk sizes, extensions and trailers may weigh this much more than eight times the body
 HOST, AUTHORIZATION, CONTENT_TYPE, CONTENT_LENGTH, TRANSFER_ENCODING, CONTENT_ENCODING, FORWARDED_FOR, EXPECT = range(8)
 # The headers that are read, in the spellings of common clients; any other spelling is lowered first.
@@ -45,11 +46,11 @@ class Reader:
         reading: the exchange whose head or body is not complete; None between requests.
         queue: exchanges with a complete head that have not begun their walk.
         violation: what is wrong with the bytes; the owner takes it.
-        body_bytes: of the body being read; noted: how many the sweep has seen.
+        body_bytes: of the body being read; noted: how many the sweep has seen; merged: parts that are not small.
     """
 
     __slots__ = (
-        "body_bytes", "client", "encodings", "fed", "forwarded_for", "header_count", "hosts", "house", "is_proxy", "lengths", "noted",
+        "body_bytes", "client", "encodings", "fed", "forwarded_for", "header_count", "hosts", "house", "is_proxy", "lengths", "merged", "noted",
         "parser", "peer", "piece", "queue", "reading", "target", "upgrade", "violation",
     )  # fmt: skip
 
@@ -62,7 +63,7 @@ class Reader:
         self.reading: Exchange | None = None
         self.queue: deque[Exchange] = deque()
         self.violation: BeffroiError | None = None
-        self.fed = self.body_bytes = self.header_count = self.noted = 0
+        self.fed = self.body_bytes = self.header_count = self.noted = self.merged = 0
         self.hosts = self.lengths = self.encodings = 0
         self.piece = self.target = self.forwarded_for = b""
         self.upgrade = False
@@ -126,7 +127,7 @@ class Reader:
         wall = clock.wall_ns()
         self.reading = Exchange(self.client, house.ids.next(wall), wall, clock.mono_ns())
         self.target = self.forwarded_for = b""
-        self.header_count = self.hosts = self.lengths = self.encodings = self.body_bytes = self.noted = 0
+        self.header_count = self.hosts = self.lengths = self.encodings = self.body_bytes = self.noted = self.merged = 0
 
     def on_url(self, url: bytes) -> None:
         self.target += url
@@ -217,7 +218,21 @@ class Reader:
             self.violation = BodyTooLarge(f"The body may have at most {x.view.settings.max_body:,} bytes.")
             x.parts.clear()
         elif not x.ended:
-            x.parts.append(body)
+            parts, merged = x.parts, self.merged
+            parts.append(body)
+            if len(parts) - merged > SMALL_PARTS:  # of a byte or two each, they would weigh twenty times what they hold
+                parts[merged:] = [b"".join(parts[merged:])]
+                self.merged += 1
+
+    def swallows(self, rest: bytes) -> bool:
+        """Whether the body that is being read takes all of `rest`, so that no other request can begin in it."""
+        x = self.reading
+        if x is None or not x.path:
+            return False
+        if x.content_length is not None:
+            return x.content_length - self.body_bytes >= len(rest)
+        # chunks: the last one's size begins a line with a zero
+        return self.encodings == 1 and b"\r\n0" not in rest and rest[:3].lstrip(b"\r\n")[:1] != b"0"
 
     def on_message_complete(self) -> None:
         x = self.reading

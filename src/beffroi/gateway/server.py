@@ -38,8 +38,8 @@ class ClientConnection(asyncio.Protocol):
     """One connection. `phase` and `since` (coarse seconds) are what the sweep judges by."""
 
     __slots__ = (
-        "broken", "closed", "ended", "exchange", "held", "house", "lingered", "paused", "phase", "prelude", "reader", "since", "stalled_at",
-        "stalled_size", "tls", "transport", "worker", "write",
+        "broken", "closed", "ended", "exchange", "held", "house", "lingered", "paused", "phase", "prelude", "reader", "since", "stalled_at", "stalled_relay",
+        "taken", "tls", "transport", "worker", "write",
     )  # fmt: skip
 
     def __init__(self, worker: "Worker") -> None:
@@ -53,7 +53,8 @@ class ClientConnection(asyncio.Protocol):
         self.broken: BeffroiError | None = None  # said in turn, then the connection closes
         self.phase, self.since = FRESH, 0.0
         self.closed = self.ended = self.paused = self.tls = False  # ended: no more bytes will come
-        self.stalled_at = self.stalled_size = 0.0
+        self.stalled_relay: object = None  # see the sweep
+        self.stalled_at, self.taken = 0.0, 0
         self.lingered = 0
         self.prelude: bytes | None = None
 
@@ -88,7 +89,7 @@ class ClientConnection(asyncio.Protocol):
             if len(self.held) > MAX_HELD:
                 self.transport.pause_reading()
             return
-        if data.rfind(b" HTTP/1.") > FIRST_LINE:
+        if data.rfind(b" HTTP/1.") > FIRST_LINE and not self.reader.swallows(data):
             self._feed_slowly(data)
         else:
             self._feed(data)
@@ -100,13 +101,12 @@ class ClientConnection(asyncio.Protocol):
             return False
         self.ended = True
         if x is not None:
-            self._probe(x)
-            self.house.loop.call_later(PROBE_SECONDS, self._probe, x)
+            self.probe(x)
+            self.house.loop.call_later(PROBE_SECONDS, self.probe, x)
         return True
 
     def pause_writing(self) -> None:
         self.paused = True
-        self.stalled_at, self.stalled_size = self.house.tick, self.transport.get_write_buffer_size()
         if self.exchange is not None and self.exchange.relay is not None:
             self.exchange.relay.pause()
 
@@ -147,12 +147,18 @@ class ClientConnection(asyncio.Protocol):
         """Many requests in one read: feed little by little, so that at most a few wait parsed and the rest as bytes."""
         limit = self.house.view.settings.max_pipelined
         view = memoryview(data)
-        at = 0
+        at, asked = 0, None
         while at < len(data) and not self.closed and self.broken is None and self.phase != LINGERING:
             if len(self.reader.queue) >= limit:
                 self.held += bytes(view[at:])
                 self.transport.pause_reading()
                 return
+            x = self.reader.reading
+            if x is not None and x.path and x is not asked:  # its head is read: perhaps all the rest is its body
+                asked = x
+                if self.reader.swallows(rest := bytes(view[at:])):
+                    self._feed(rest)
+                    return
             self._feed(bytes(view[at : at + SLOW_FEED]))
             at += SLOW_FEED
 
@@ -257,7 +263,7 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.transport.write_eof()
 
-    def _probe(self, x: Exchange) -> None:
+    def probe(self, x: Exchange) -> None:
         """Write a little to a client that has closed its half: if it has left altogether, the kernel says so at once."""
         if self.closed or self.exchange is not x:
             return
@@ -266,6 +272,10 @@ class ClientConnection(asyncio.Protocol):
                 x.relay.comment(self.house.tick)
         elif not x.http10:
             self.write(http.PROCESSING)
+
+    def waiting(self) -> int:
+        """Bytes that the client has not taken yet."""
+        return self.transport.get_write_buffer_size()
 
     # what the sweep calls ----------------------------------------------------------------------------------------
 

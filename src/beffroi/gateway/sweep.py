@@ -61,12 +61,24 @@ def _judge(connection: ClientConnection, now: float) -> None:
             connection.transport.close()
     elif phase == LINGERING and waited > LINGER_SECONDS and not connection.transport.get_write_buffer_size():
         connection.transport.abort()
-    if connection.transport.get_write_buffer_size():
-        left = connection.transport.get_write_buffer_size()
-        if left != connection.stalled_size:
-            connection.stalled_size, connection.stalled_at = left, now
-        elif now - connection.stalled_at > settings.write_timeout:
-            connection.transport.abort()
+    if connection.ended and connection.exchange is not None:
+        connection.probe(connection.exchange)
+    if _stalled(connection, now) > settings.write_timeout:
+        connection.transport.abort()
+
+
+def _stalled(connection: ClientConnection, now: float) -> float:
+    """For how many seconds a client has taken none of the bytes that wait for it.
+
+    What an engine adds meanwhile is no progress, so it counts what has left: bytes handed over, less those that wait.
+    """
+    waiting = connection.waiting()
+    x = connection.exchange
+    relay = x.relay if x is not None and x.request is not None and x.request.stream else None
+    taken = (relay.sent if relay is not None else 0) - waiting
+    if not waiting or relay is not connection.stalled_relay or taken > connection.taken:
+        connection.stalled_relay, connection.taken, connection.stalled_at = relay, taken, now
+    return now - connection.stalled_at
 
 
 def _watch(x: Exchange, worker: "Worker", now: float) -> None:
@@ -81,7 +93,7 @@ def _watch(x: Exchange, worker: "Worker", now: float) -> None:
         relay.stop()
         seconds = settings.answer_timeout
         if streamed:
-            seconds = settings.between_tokens_timeout if x.begun else settings.first_token_timeout
+            seconds = settings.between_tokens_timeout if relay.counted else settings.first_token_timeout
         relay.lost(EngineTimeout(f"The engine was silent for {seconds:g} s.", retry_after=1))
-    elif streamed and now - relay.quiet_since >= settings.comment_interval:
+    elif streamed and now - relay.quiet_since >= settings.comment_interval and not x.client.waiting():
         relay.comment(now)
