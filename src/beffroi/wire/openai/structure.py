@@ -61,8 +61,10 @@ def check_structure(body: bytes, max_depth: int, max_tokens: int) -> Iterator[No
         if _cuts_escape(body, at, end):
             end += 1
         # Escaped backslashes go, then escaped quotes; then all that is neither structure nor quote.
-        piece = body[at:end].replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _DROP)
-        parts = piece.split(b'"')
+        piece = body[at:end]
+        if b"\\" in piece:
+            piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
+        parts = piece.translate(None, _DROP).split(b'"')
         plain = b"".join(parts[quotes & 1 :: 2])
         quotes += len(parts) - 1
         tokens += len(plain) - plain.count(b"]") - plain.count(b"}")
