@@ -142,9 +142,9 @@ MUTANTS = (
            "elif self.encodings > 1 or self.lengths > 1:",
            "gateway/test_server_vectors.py"),
     # what a client gets
-    Mutant("the engine's id", f"{UPSTREAM}/stream.py", "self.ours = self._renamed(self.common)", "self.ours = self.common",
+    Mutant("the engine's id", f"{UPSTREAM}/spelling.py", "return self.renamed(self.common)", "return self.common",
            f"{WRONG}::test_without_done_the_reason_to_end_is_the_end"),
-    Mutant("the engine's name of the model in streams", f"{UPSTREAM}/stream.py",
+    Mutant("the engine's name of the model in streams", f"{UPSTREAM}/spelling.py",
            "return data.replace(self.old_model, self.new_model) if self.old_model else data", "return data",
            f"{FORMS}::test_a_stream_may_come_byte_by_byte_or_all_at_once"),
     Mutant("the engine's name of the model in answers", f"{UPSTREAM}/plain.py",

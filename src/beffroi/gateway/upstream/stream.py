@@ -10,15 +10,14 @@ like the first, and for engines whose events are irregular. The last chunk that 
 both can ride on it.
 """
 
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from beffroi.core.clock import Clock
 from beffroi.core.errors import BadRequest, BeffroiError, Draining, EngineBroken, EngineError, EngineTimeout
 from beffroi.core.exchange import Exchange
 from beffroi.gateway.upstream.events import MendedEvents
 from beffroi.gateway.upstream.plain import MAX_FAULT, UNSPLIT, Ratios, fault_error, note_usage, thinks
+from beffroi.gateway.upstream.spelling import Spelling, learn
 from beffroi.wire import http
 from beffroi.wire.envelope import openai_event
 from beffroi.wire.openai.answer import counted_usage
@@ -29,18 +28,16 @@ if TYPE_CHECKING:
 MAX_EVENT = 1 << 20
 LAST_CHUNK = b"0\r\n\r\n"
 NO_CHOICES = b'"choices":[]'
-CHOICES = b'"choices":[{'
 END_SECONDS = 1.0  # after `[DONE]` only the end of the framing is to come
 DONE = b"data: [DONE]\n\n"
-_encode = msgspec.json.Encoder().encode
 
 
 class StreamAnswer(MendedEvents):
     """One stream on its way from an engine to a client.
 
     Attributes:
-        common, opening, ours: the bytes up to the choices that all regular events share, and what stands there for the client.
-        stamp: what each regular event of a block must hold once; old, new: what is replaced in it.
+        spelling: what was learned from the first event; opening, ours: the bytes up to the choices that all regular
+            events share, and what stands there for the client.
         blocks: pieces that came from the engine; seen_blocks: those that the sweep has seen.
         deadline, quiet_since: coarse monotonic seconds; moved by the sweep while events come.
     """
@@ -49,7 +46,8 @@ class StreamAnswer(MendedEvents):
     status = 0
     paused = slow = crlf = False
     rest = b""
-    old_id = new_id = old_model = new_model = finish = common = opening = ours = stamp = b""
+    spelling: Spelling | None = None
+    finish = opening = ours = b""
     blocks = seen_blocks = 0
     sent = 0
 
@@ -120,7 +118,7 @@ class StreamAnswer(MendedEvents):
             try:
                 if self.slow:
                     self.mend(data)
-                elif self.old_id:
+                elif self.spelling is not None:
                     self._fast(data)
                 else:
                     self._first(data)
@@ -197,47 +195,13 @@ class StreamAnswer(MendedEvents):
             and chunk.get("object") == "chat.completion.chunk"
             and type(chunk.get("created")) is int
         )
-        if not regular or not self._learn(event, chunk):
+        spelling = learn(event, chunk, self.id, self.model) if regular else None
+        if spelling is None:
             self.slow = True
             self.mend(data)
             return
+        self.spelling, self.finish, self.created, self.ours = spelling, spelling.finish, spelling.created, spelling.ours
         self._fast(data)
-
-    def _learn(self, event: bytes, chunk: dict[str, Any]) -> bool:
-        """Find how this engine spells id, model and finish_reason, and what shall stand there instead."""
-        try:
-            old_id = b'"id":' + _encode(chunk["id"])
-            old_model = b'"model":' + _encode(chunk["model"])
-        except KeyError:
-            return False
-        at_id, at_model = event.find(old_id), event.find(old_model)
-        self.finish = b'"finish_reason":"'
-        if at_id < 0 or at_model < 0 or b'"finish_reason":null' not in event:
-            old_id, old_model = old_id.replace(b'":', b'": ', 1), old_model.replace(b'":', b'": ', 1)
-            at_id, at_model = event.find(old_id), event.find(old_model)
-            self.finish = b'"finish_reason": "'
-            if at_id < 0 or at_model < 0 or b'"finish_reason": null' not in event:
-                return False
-        created = chunk["created"]
-        for self.stamp in (b'"created":%d' % created, b'"created": %d' % created):
-            at_created = event.find(self.stamp)
-            if at_created >= 0:
-                break
-        else:
-            return False
-        self.created = created
-        self.old_id, self.new_id = old_id, b'"id":' + _encode(self.id)
-        if chunk["model"] != self.model:
-            self.old_model, self.new_model = old_model, b'"model":' + _encode(self.model)
-        choices = event.find(CHOICES)
-        if max(at_id, at_model, at_created) < choices:
-            self.common = event[: choices + len(CHOICES)]
-            self.ours = self._renamed(self.common)
-        return True
-
-    def _renamed(self, data: bytes) -> bytes:
-        data = data.replace(self.old_id, self.new_id)
-        return data.replace(self.old_model, self.new_model) if self.old_model else data
 
     def _fast(self, data: bytes) -> None:
         """A block of regular events. The first special one, and all that follow, take the slow way."""
@@ -259,7 +223,9 @@ class StreamAnswer(MendedEvents):
             self._regular(data)
 
     def _regular(self, data: bytes) -> None:
-        count = data.count(self.stamp)
+        spelling = self.spelling
+        assert spelling is not None  # noqa: S101 - the first event was learned
+        count = data.count(spelling.stamp)
         alike = data.count(b"\n\n") == count and data.rfind(NO_CHOICES) < 0
         if alike and (data.isascii() or _is_utf8(data)):
             if self.seen <= 0:
@@ -267,8 +233,8 @@ class StreamAnswer(MendedEvents):
             self.seen += count - (not self.voiced)  # the first only names the role
             self.voiced = 1
             if self.seen > 0:
-                self.opening = self.common
-            self.out.append(self._renamed(data))
+                self.opening = spelling.common
+            self.out.append(spelling.renamed(data))
         else:  # a comment, an error, another second: not all of them look like the first
             self.mend(data)
 
