@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.engines.scripted import ScriptedEngine
 from tests.harness import Served
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Marks of ours."""
+    """Marks of ours; and no verdict of Hypothesis on how busy the machine is."""
+    settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("house")
     config.addinivalue_line(
         "markers", "slow: takes more than a few seconds; a count in the environment makes it longer"
     )

@@ -4,6 +4,7 @@
 import fcntl
 import os
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,21 @@ def spend(counters: Counters, key: KeyRecord, nano: int) -> None:
     counters.settle(counters.reserve(key, Ask(10, 5, nano, nano)), Used(10, 5, nano))
 
 
-def ledger(data: Path, *rows: tuple[KeyRecord, int, int]) -> Engine:
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Callable[..., Engine]]:
+    """Makes the ledger."""
+    made: list[Engine] = []
+
+    def make(*rows: tuple[KeyRecord, int, int]) -> Engine:
+        made.append(filled(tmp_path, *rows))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.dispose()
+
+
+def filled(data: Path, *rows: tuple[KeyRecord, int, int]) -> Engine:
     """A ledger with one exchange for each key, cost and age in seconds."""
     engine = open_engine(data / "beffroi.db")
     upgrade(engine)
@@ -87,10 +102,12 @@ def test_an_orphan_of_a_key_whose_lock_is_held_is_charged_later(tmp_path: Path) 
     assert budgets.spent([MONTH])[MONTH.id].spent == 140
 
 
-def test_spend_that_the_counters_lost_is_restored_from_the_ledger(tmp_path: Path) -> None:
+def test_spend_that_the_counters_lost_is_restored_from_the_ledger(
+    tmp_path: Path, ledger: Callable[..., Engine]
+) -> None:
     """A lost file, as after a power cut: each key has the sum of its own period, and no key more than the ledger has."""
     month = 40 * 86_400
-    engine = ledger(tmp_path, (MONTH, 300, 0), (MONTH, 5000, month), (TOTAL, 7, 0), (TOTAL, 70, month), (NONE, 9, 0))
+    engine = ledger((MONTH, 300, 0), (MONTH, 5000, month), (TOTAL, 7, 0), (TOTAL, 70, month), (NONE, 9, 0))
     budgets = Budgets(tmp_path, workers=1, zone="Europe/Paris")
     budgets.restore(engine, [MONTH, TOTAL, NONE])
     spent = {key: one.spent for key, one in budgets.spent([MONTH, TOTAL]).items()}
@@ -98,9 +115,9 @@ def test_spend_that_the_counters_lost_is_restored_from_the_ledger(tmp_path: Path
     assert worker(tmp_path).spent(MONTH).spent == 300
 
 
-def test_restoring_takes_nothing_back(tmp_path: Path) -> None:
+def test_restoring_takes_nothing_back(tmp_path: Path, ledger: Callable[..., Engine]) -> None:
     """What is spent and not in the ledger yet stays spent."""
-    engine = ledger(tmp_path, (MONTH, 300, 0))
+    engine = ledger((MONTH, 300, 0))
     spend(worker(tmp_path), MONTH, 800)
     budgets = Budgets(tmp_path, workers=1, zone="Europe/Paris")
     budgets.restore(engine, [MONTH])

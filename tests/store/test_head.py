@@ -18,7 +18,9 @@ def test_the_newest_migration_is_the_one_the_code_names() -> None:
 
 def test_an_up_to_date_database_is_opened_without_the_migration_tool(tmp_path: Path) -> None:
     """It takes a third of a second to import, which a control process that was killed has not."""
-    store.upgrade(store.open_engine(tmp_path / "beffroi.db"))
+    engine = store.open_engine(tmp_path / "beffroi.db")
+    store.upgrade(engine)
+    engine.dispose()
     code = (
         "import sys, pathlib; from beffroi.store.engine import open_engine, upgrade;"
         f"upgrade(open_engine(pathlib.Path({str(tmp_path / 'beffroi.db')!r}))); sys.exit('alembic' in sys.modules)"
