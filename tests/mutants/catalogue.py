@@ -39,7 +39,7 @@ MUTANTS = (
     Mutant("no settlement", f"{GATEWAY}/flow.py", "record(x, house) ", "x.recorded(None) ",
            f"{ORDER}::test_every_intent_has_one_settlement"),
     Mutant("a failed attempt is not settled", f"{GATEWAY}/flow.py",
-           "house.journal.settle(failed_attempt(x, house), None)", "pass",
+           "house.journal.settle(failed_attempt(x, house, failure), None)", "pass",
            f"{ORDER}::test_the_second_attempt_has_an_intent_of_its_own_before_its_engine_hears"),
     Mutant("the last byte before the settlement", f"{GATEWAY}/journal/records.py",
            "    house.journal.settle(_settlement(x, house, x.outcome, x.status, x.code, x.tokens, x.cost), x.recorded)",

@@ -36,7 +36,7 @@ async def handle(x: Exchange, house: House) -> None:
                 break
             except EngineError as failure:
                 another_try(x, house, failure)                    #    raises when this was the last
-                house.journal.settle(failed_attempt(x, house), None)
+                house.journal.settle(failed_attempt(x, house, failure), None)
         x.outcome = x.outcome or "complete"
     except BeffroiError as error:
         x.refusal = error

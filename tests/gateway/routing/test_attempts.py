@@ -129,7 +129,7 @@ def test_a_first_token_that_does_not_come_sends_the_request_elsewhere() -> None:
         assert first != second, "the engine that hangs is not asked again"
         run.feed(stream(vllm().events))
         assert judge.text_of(judge.chunks(run)) == vllm().text
-        assert [s.outcome for s in rig.book.of(Settlement)][-2:] == ["engine_gone", "complete"]
+        assert [s.outcome for s in rig.book.of(Settlement)][-2:] == ["engine_timeout", "complete"]
 
 
 def test_a_head_without_a_token_is_no_first_token() -> None:

@@ -9,7 +9,7 @@ In: an exchange. Out: `Intent`, `Progress`, `Settlement`; what leaves for the cl
 from typing import Protocol
 
 from beffroi.core.clock import Clock
-from beffroi.core.errors import JournalUnavailable
+from beffroi.core.errors import EngineError, EngineTimeout, JournalUnavailable
 from beffroi.core.exchange import JOURNAL, PAUSE, Exchange
 from beffroi.core.price import NO_COST, Cost, Tokens, cost_of
 from beffroi.core.record import NO_TOKENS, PROGRESS, Intent, Progress, Settlement
@@ -52,9 +52,10 @@ def progress(x: Exchange, house: Recording, tokens: Tokens) -> None:
     house.journal.append(PROGRESS, Progress(x.id, x.attempt, house.clock.wall_ns(), tokens, cost_of(tokens, x.price)))
 
 
-def failed_attempt(x: Exchange, house: Recording) -> Settlement:
+def failed_attempt(x: Exchange, house: Recording, failure: EngineError) -> Settlement:
     """An attempt that came to nothing and is followed by another: settled at zero."""
-    return _settlement(x, house, "engine_gone", 502, "engine_error", NO_TOKENS, NO_COST)
+    outcome = "engine_timeout" if isinstance(failure, EngineTimeout) else "engine_gone"
+    return _settlement(x, house, outcome, failure.status, failure.code, NO_TOKENS, NO_COST)
 
 
 def record(x: Exchange, house: Recording) -> None:
