@@ -17,6 +17,8 @@ from beffroi.wire import http
 from beffroi.wire.openai import structure
 from beffroi.wire.openai.request import parse, refuse
 
+LARGE = 4 << 20  # to read so many bytes takes milliseconds: others may have a turn between two readings
+
 
 class Reading(Protocol):
     """What reading needs of the house."""
@@ -32,11 +34,8 @@ async def read(x: Exchange, house: Reading) -> None:
         ModelNotAllowed: the key may not use the model.
     """
     settings = x.view.settings
-    kind = x.content_type.partition(b";")[0].strip().lower()
-    if kind != b"application/json":
-        raise UnsupportedMedia("Send the body as JSON, with the header 'Content-Type: application/json'.")
-    if x.content_encoding and x.content_encoding.strip().lower() != b"identity":
-        raise UnsupportedMedia("Send the body without Content-Encoding; compressed bodies are not taken.")
+    if x.content_type != b"application/json" or x.content_encoding:
+        _check_media(x)
     if x.content_length is not None and x.content_length > settings.max_body:
         raise BodyTooLarge(f"The body may have at most {settings.max_body:,} bytes.")
     if not x.complete:
@@ -56,11 +55,15 @@ async def read(x: Exchange, house: Reading) -> None:
         refuse(why)
     except RecursionError:
         raise BadRequest("The body is nested too deeply.") from None
+    if len(body) > LARGE:
+        await breathe(x, house.loop)
     structure.check_case(fields)
     if not structure.is_single(body, fields):
         await _in_turns(x, house, structure.check_keys(body))
     request = x.request = parse(x.endpoint, body, fields)
     x.endpoint = request.endpoint
+    if len(body) > LARGE:
+        await breathe(x, house.loop)
     model = x.model = x.view.models.get(request.model)
     if model is None:
         raise ModelNotFound(
@@ -74,6 +77,13 @@ async def read(x: Exchange, house: Reading) -> None:
         )
     if request.endpoint not in model.spec.endpoints:
         raise BadRequest(f"The model {model.spec.id!r} does not serve {request.endpoint}.", param="model")
+
+
+def _check_media(x: Exchange) -> None:
+    if x.content_type.partition(b";")[0].strip().lower() != b"application/json":
+        raise UnsupportedMedia("Send the body as JSON, with the header 'Content-Type: application/json'.")
+    if x.content_encoding and x.content_encoding.strip().lower() != b"identity":
+        raise UnsupportedMedia("Send the body without Content-Encoding; compressed bodies are not taken.")
 
 
 async def _in_turns(x: Exchange, house: Reading, work: Iterator[None]) -> None:

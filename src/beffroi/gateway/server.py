@@ -53,7 +53,7 @@ class ClientConnection(asyncio.Protocol):
         self.broken: BeffroiError | None = None  # said in turn, then the connection closes
         self.phase, self.since = FRESH, 0.0
         self.closed = self.ended = self.paused = self.tls = False  # ended: no more bytes will come
-        self.stalled_relay: object = None  # see the sweep
+        self.stalled_relay: object = FRESH  # see the sweep: none yet, so that its first look begins the count
         self.stalled_at, self.taken = 0.0, 0
         self.lingered = 0
         self.prelude: bytes | None = None

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from beffroi.core.errors import PromptBlocked
 from beffroi.core.exchange import Exchange, breathe
-from beffroi.gateway.guard.structure import PIECE, Structure, pieces
+from beffroi.gateway.guard.structure import OVERLAP, PIECE, Structure, pieces
 
 
 class Inspecting(Protocol):
@@ -25,14 +25,24 @@ async def inspect(x: Exchange, house: Inspecting) -> None:
         PromptBlocked: a feature that the operator blocks.
     """
     layer: Structure = x.view.structure
-    suspects = layer.suspects(x.body)
+    body = x.body
+    suspects = layer.suspects(body) if len(body) <= PIECE else await _suspects(x, house, layer)
     if not suspects:
         return
     found: set[str] = set()
     for batch in pieces(x.request.texts):
         found |= layer.look(batch, suspects)
-        if len(x.body) > PIECE:
+        if len(body) > PIECE:
             await breathe(x, house.loop)
     x.verdict, x.findings = layer.judge(found)
     if x.verdict == "block":
         raise PromptBlocked("Prompt blocked for security reasons.")
+
+
+async def _suspects(x: Exchange, house: Inspecting, layer: Structure) -> tuple[str, ...]:
+    """As `Structure.suspects`, of a large body: looked at in slices."""
+    found: set[str] = set()
+    for at in range(0, len(x.body), PIECE):
+        found.update(layer.suspects(x.body[max(0, at - OVERLAP) : at + PIECE]))
+        await breathe(x, house.loop)
+    return tuple(found)

@@ -27,7 +27,7 @@ _CONTROL = re.compile("[\x00-\x07\x0b\x0e-\x1f]")
 _FLAGS = re.compile("\U0001f3f4[\U000e0030-\U000e007a]{1,6}\U000e007f")
 _TAGS = re.compile("[\U000e0020-\U000e007f]")
 PIECE = 1 << 20
-_OVERLAP = 32
+OVERLAP = 32
 
 
 def pieces(texts: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
@@ -36,7 +36,7 @@ def pieces(texts: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
     size = 0
     for role, text in texts:
         for at in range(0, max(len(text), 1), PIECE):
-            part = text if len(text) <= PIECE else text[max(0, at - _OVERLAP) : at + PIECE]
+            part = text if len(text) <= PIECE else text[max(0, at - OVERLAP) : at + PIECE]
             batch.append((role, part))
             size += len(part)
             if size >= PIECE:
