@@ -134,6 +134,7 @@ def test_a_hard_budget_for_ten_serves_exactly_ten_of_a_hundred(
     while spent + 100 * PRICE + 2 <= 1_000_000_020:  # the rest of each reservation came back
         answer = call(served.address, request(key, chat("count to 7", max_tokens=100)))
         assert answer.status == 200, answer.body
+        answers.append(answer)
         spent += 7 * PRICE
     assert call(served.address, request(key, chat("count to 7", max_tokens=100))).status == 429
     ids = [a.get("x-request-id") or "" for a in answers if a.status == 200]
