@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real worker on a thread of this process, on real sockets: for what can only be seen from inside.
 
-In: an engine's address, settings, a kind of event loop. Out: an `Inside`: the worker's connections, and (on `MeasuredLoop`)
-the CPU time that its callbacks took, by the thread's own clock, so that a busy machine makes no difference.
+In: an engine's address, settings, a kind of event loop. Out: an `Inside`: the worker's connections, its thread's CPU time,
+and (on `MeasuredLoop`) the CPU time of its longest callback: by the thread's own clock, so that a busy machine makes no
+difference.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from beffroi.control.snapshots import KeyFiles, publish_config
 from beffroi.core.key import key_hash, new_key
 from beffroi.core.snapshot import Config, EngineSpec, KeyRecord, ModelSpec, Settings, Target
 from beffroi.gateway.server import ClientConnection
+from beffroi.gateway.upstream.connection import EngineConnection
 from beffroi.gateway.worker import Worker
 from tests.harness import wait_for
 
@@ -38,39 +40,54 @@ class FastLoop(uvloop.Loop):
         """Nobody sends any."""
 
 
-class MeasuredLoop(asyncio.SelectorEventLoop):
-    """asyncio's own loop, whose callbacks `Callbacks` can measure."""
-
-    def add_signal_handler(self, *_: Any) -> None:
-        """Nobody sends any."""
-
-
 class Callbacks:
-    """CPU seconds of the callbacks of one thread's loop: all of them, and the longest since `reset`."""
+    """The longest callback of a worker, in CPU seconds of its thread, since `reset`."""
 
     def __init__(self) -> None:
-        self.total = self.longest = 0.0
-        self.what = ""
-        self.thread = 0
+        self.longest, self.what = 0.0, ""
 
     def reset(self) -> None:
-        self.total = self.longest = 0.0
-        self.what = ""
+        self.longest, self.what = 0.0, ""
 
-    def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Measure from now on."""
-        run = asyncio.Handle._run
+    def timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same callback, measured."""
 
-        def measured(handle: asyncio.Handle) -> None:
+        def run(*arguments: Any) -> Any:
             begin = time.thread_time()
-            run(handle)
-            if threading.get_ident() == self.thread:
+            try:
+                return call(*arguments)
+            finally:
                 took = time.thread_time() - begin
-                self.total += took
                 if took > self.longest:
-                    self.longest, self.what = took, repr(handle)[:200]
+                    self.longest, self.what = took, getattr(call, "__qualname__", type(call).__name__)
 
-        monkeypatch.setattr(asyncio.Handle, "_run", measured)
+        return run
+
+    def watch(self, patch: pytest.MonkeyPatch) -> None:
+        """Measure what the sockets call; `MeasuredLoop` does the same for all else."""
+        for kind in (ClientConnection, EngineConnection):
+            for name in (
+                "connection_made", "data_received", "eof_received", "connection_lost", "pause_writing", "resume_writing"
+            ):  # fmt: skip
+                if (call := getattr(kind, name, None)) is not None:
+                    patch.setattr(kind, name, self.timed(call))
+
+
+class MeasuredLoop(FastLoop):
+    """The same, whose callbacks are measured: those of tasks, timers and turns."""
+
+    def __init__(self, callbacks: Callbacks) -> None:
+        super().__init__()
+        self.callbacks = callbacks
+
+    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:
+        return super().call_soon(self.callbacks.timed(callback), *args, context=context)
+
+    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:
+        return super().call_later(delay, self.callbacks.timed(callback), *args, context=context)
+
+    def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:
+        return super().call_at(when, self.callbacks.timed(callback), *args, context=context)
 
 
 class Inside:
@@ -136,6 +153,10 @@ class Inside:
         self.loop.call_soon_threadsafe(put)
         assert done.wait(10)
         return answer[0]
+
+    def cpu(self) -> float:
+        """CPU seconds that the worker's thread has used: Python, the loop and the kernel's work for it."""
+        return float(self.ask(time.thread_time))
 
     def connection(self) -> ClientConnection:
         """The only connection there is, or will be in a moment."""

@@ -3,6 +3,7 @@
 
 import json
 import string
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ def single(body: bytes) -> None:
     fields = top_level(body)
     check_case(fields)
     if not is_single(body, fields):
-        for _ in check_keys(body):
+        for _ in check_keys(body, fields):
             pass
 
 
@@ -149,10 +150,27 @@ def test_the_walk_over_keys_is_cut_in_slices() -> None:
         b"[" + b"[]," * 90_000 + b"1]",
         b" " * 8_000_000 + b"1",
     ):
-        body = b'{ "model" : "m", "x" : ' + inside + b', "y":1 }'
-        assert sum(1 for _ in check_keys(body)) >= 2
+        body = b'{ "model" : "m", "x" : ' + inside + b', "y":1, "x" : 2 }'
+        assert sum(1 for _ in check_keys(body, top_level(body))) >= 2
+        again = body[:-1] + b', "model": 2}'
         with pytest.raises(BadRequest, match="'model' stands twice"):
-            list(check_keys(body[:-1] + b', "model": 2}'))
+            list(check_keys(again, top_level(again)))
+
+
+def test_values_that_the_parser_has_found_are_stepped_over() -> None:
+    """Ten megabytes, a hundred thousand lists: one step each; a value that only begins like another is not mistaken for it."""
+    big = b'{ "x" : "' + b"a" * 10_000_000 + b'", "y" : [' + b"[]," * 100_000 + b"1]"
+    begin = time.thread_time()
+    assert len(list(check_keys(big + b"}", top_level(big + b"}")))) <= 2
+    assert time.thread_time() - begin < 0.1
+    for tail in (
+        b', "n" : 12, "n" : 1}',
+        b', "n" : 1, "n" : 12}',
+        b', "stop" : ["a", "n"], "stop" : ["a"]}',
+        b', "n" : "a" , "n" : "a"}',
+    ):
+        with pytest.raises(BadRequest, match="twice"):
+            list(check_keys(big + tail, top_level(big + tail)))
 
 
 def test_known_names_are_lower_case() -> None:

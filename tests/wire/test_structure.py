@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shape of a body before it is parsed: depth, tokens, UTF-8, one reading of each policed key."""
 
+import itertools
 import json
 import random
 import time
@@ -25,7 +26,7 @@ DEPTH, TOKENS = 64, 200_000
 
 def shape(body: bytes, depth: int = DEPTH, tokens: int = TOKENS) -> int:
     """Run the check to its end; → how often it let others work."""
-    return sum(1 for _ in check_structure(body, depth, tokens))
+    return sum(1 for _ in check_structure([body], depth, tokens))
 
 
 @pytest.mark.parametrize(("depth", "fits"), [(64, True), (65, False), (10_000, False), (100_000, False)])
@@ -103,6 +104,29 @@ def test_any_document_is_counted_as_a_plain_walk_counts_it(
                 shape(body, depth - 1, tokens)
             with pytest.raises(BadRequest, match="tokens"):
                 shape(body, depth, tokens - 1)
+
+
+def test_no_more_backslashes_than_any_context_holds() -> None:
+    """Each is slow to read: four million, then no more."""
+    text = b'{"a":"' + b"\\n" * structure.MAX_ESCAPES
+    shape(text + b'"}')
+    with pytest.raises(BadRequest, match="4,194,304 backslashes"):
+        shape(text + b'\\n"}')
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.sampled_from('ab"\\[{'), max_size=80), st.lists(st.integers(0, 80), max_size=6), st.integers(1, 20))
+def test_parts_are_counted_as_their_whole(text: str, cuts: list[int], size: int) -> None:
+    """However a body arrived: the same brackets are outside of its strings."""
+    body = json.dumps([text, {"a": [text]}]).encode()
+    places = sorted({0, len(body), *(min(cut, len(body)) for cut in cuts)})
+    parts = [body[at:end] for at, end in itertools.pairwise(places)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structure, "SLICE", size)
+        assert b"".join(structure._slices(parts)) == body
+        list(check_structure(parts, 3, 5))
+        with pytest.raises(BadRequest, match="deeper"):
+            list(check_structure(parts, 2, 5))
 
 
 def test_a_text_may_end_with_a_line_end() -> None:
@@ -187,7 +211,7 @@ WORST = {
 @pytest.mark.parametrize("what", WORST)
 def test_no_step_of_the_check_takes_long(what: str) -> None:
     """Whatever the bytes are: 50 ms of CPU between two chances for others, at most."""
-    work, longest = check_structure(WORST[what], DEPTH, TOKENS), 0.0
+    work, longest = check_structure([WORST[what]], DEPTH, TOKENS), 0.0
     ended = False
     while not ended:
         begin = time.thread_time()

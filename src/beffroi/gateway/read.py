@@ -6,8 +6,8 @@ Work on large bodies is cut in slices with a turn of the loop between, so that n
 """
 
 import asyncio
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Generator
+from typing import Protocol, TypeVar, cast
 
 import msgspec
 
@@ -17,6 +17,7 @@ from beffroi.wire import http
 from beffroi.wire.openai import structure
 from beffroi.wire.openai.request import parse, refuse
 
+T = TypeVar("T")
 LARGE = 4 << 20  # to read so many bytes takes milliseconds: others may have a turn between two readings
 
 
@@ -43,23 +44,23 @@ async def read(x: Exchange, house: Reading) -> None:
             x.client.write(http.CONTINUE)
         x.awaiting = BODY
         await PAUSE
-    body = x.body = x.parts[0] if len(x.parts) == 1 else b"".join(x.parts)
-    x.parts = []
-    if not structure.is_small(body, settings.max_json_depth, settings.max_json_tokens):
-        await _in_turns(x, house, structure.check_structure(body, settings.max_json_depth, settings.max_json_tokens))
-    if not body.isascii():
-        await _in_turns(x, house, structure.check_utf8(body))
+    parts, x.parts = x.parts, []
+    body = parts[0] if len(parts) == 1 else b"".join(parts) if x.size < structure.SLICE else None
+    if body is None or not (
+        structure.is_small(body, settings.max_json_depth, settings.max_json_tokens) and body.isascii()
+    ):
+        parts = parts if body is None else [body]
+        body = await _in_turns(x, house, structure.whole(parts, settings.max_json_depth, settings.max_json_tokens))
+    x.body = body
     try:
         fields = structure.top_level(body)
     except msgspec.MsgspecError as why:
         refuse(why)
-    except RecursionError:
-        raise BadRequest("The body is nested too deeply.") from None
     if len(body) > LARGE:
         await breathe(x, house.loop)
     structure.check_case(fields)
     if not structure.is_single(body, fields):
-        await _in_turns(x, house, structure.check_keys(body))
+        await _in_turns(x, house, structure.check_keys(body, fields))
     request = x.request = parse(x.endpoint, body, fields)
     x.endpoint = request.endpoint
     if len(body) > LARGE:
@@ -86,6 +87,10 @@ def _check_media(x: Exchange) -> None:
         raise UnsupportedMedia("Send the body without Content-Encoding; compressed bodies are not taken.")
 
 
-async def _in_turns(x: Exchange, house: Reading, work: Iterator[None]) -> None:
-    for _ in work:
-        await breathe(x, house.loop)
+async def _in_turns(x: Exchange, house: Reading, work: Generator[None, None, T]) -> T:
+    try:
+        while True:
+            next(work)
+            await breathe(x, house.loop)
+    except StopIteration as end:
+        return cast("T", end.value)

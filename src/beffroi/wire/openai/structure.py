@@ -8,7 +8,7 @@ generators that yield where the caller may let the event loop turn.
 
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import accumulate
 
 import msgspec
@@ -28,12 +28,14 @@ _SPACED = {name: b'"%b": ' % name.encode() for name in KNOWN}
 SLICE = 512 << 10
 STEPS_A_TURN = 64 << 10
 MAX_FIELDS = 1000
+MAX_ESCAPES = 4 << 20  # each takes as long to read as forty bytes of plain text; nobody's context holds as many
 MARKS_A_TURN = 10_000
 _KEEP = b'[]{},:"'
 _DROP = bytes(c for c in range(256) if c not in _KEEP)
 _STEP_OF = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # whether the kinds match, the parser sees
 _TEXT = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _MARK = re.compile(rb'["\[\]{}:]')
+_BLANKS = re.compile(rb"[ \t\r\n]*+")
 _STEPS = {0x5B: 1, 0x7B: 1, 0x5D: -1, 0x7D: -1}
 
 top_level = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -48,25 +50,41 @@ def is_small(body: bytes, max_depth: int, max_tokens: int) -> bool:
     return size <= max_tokens and 2 * size - len(body.replace(b"[", b"")) - len(body.replace(b"{", b"")) <= max_depth
 
 
-def check_structure(body: bytes, max_depth: int, max_tokens: int) -> Iterator[None]:
-    """Count brackets and separators outside strings; yields between slices.
+def whole(parts: list[bytes], max_depth: int, max_tokens: int) -> Generator[None, None, bytes]:
+    """A body out of its parts, once its structure is known to be sound; then its UTF-8. Yields between slices.
+
+    Raises:
+        BadRequest: too deep, too many tokens, or not UTF-8.
+    """
+    if len(parts) != 1 or not is_small(parts[0], max_depth, max_tokens):
+        yield from check_structure(parts, max_depth, max_tokens)
+    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    if len(body) > SLICE:
+        yield
+    if not body.isascii():
+        yield from check_utf8(body)
+    return body
+
+
+def check_structure(parts: Iterable[bytes], max_depth: int, max_tokens: int) -> Iterator[None]:
+    """Count brackets and separators outside strings, before the parts of a body are put together; yields between slices.
 
     Raises:
         BadRequest: too deep or too many tokens.
     """
-    tokens = quotes = depth = at = 0
-    size = len(body)
-    while at < size:
-        end = at + SLICE
-        if _cuts_escape(body, at, end):
-            end += 1
-        # Escaped backslashes go, then escaped quotes; then all that is neither structure nor quote.
-        piece = body[at:end]
+    tokens = quotes = escapes = depth = 0
+    for number, piece in enumerate(_slices(parts)):
+        if number:
+            yield
         if b"\\" in piece:
-            piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
-        parts = piece.translate(None, _DROP).split(b'"')
-        plain = b"".join(parts[quotes & 1 :: 2])
-        quotes += len(parts) - 1
+            escapes += piece.count(b"\\")
+            if escapes > MAX_ESCAPES:
+                raise BadRequest(f"The body has more than {MAX_ESCAPES:,} backslashes; send less in one request.")
+            # Escaped backslashes go, then escaped quotes; below, all that is neither structure nor quote.
+            piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")  # noqa: PLW2901
+        strings = piece.translate(None, _DROP).split(b'"')
+        plain = b"".join(strings[quotes & 1 :: 2])
+        quotes += len(strings) - 1
         tokens += len(plain) - plain.count(b"]") - plain.count(b"}")
         if tokens > max_tokens:
             raise BadRequest(f"The body has more than {max_tokens:,} JSON tokens; send less in one request.")
@@ -80,15 +98,22 @@ def check_structure(body: bytes, max_depth: int, max_tokens: int) -> Iterator[No
             depth = depths[-1]
             if max(depths) > max_depth:
                 raise BadRequest(f"The body is nested deeper than {max_depth} levels.")
-        at = end
-        if at < size:
-            yield
 
 
-def _cuts_escape(body: bytes, at: int, end: int) -> bool:
-    """Whether an escape stands across `end`; none stands across `at`."""
-    piece = body[at:end] if body[end - 1 : end] == b"\\" else b""
-    return (len(piece) - len(piece.rstrip(b"\\"))) % 2 == 1
+def _slices(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The parts in slices of about `SLICE`; no escape stands across two of them."""
+    gathered, size = [], 0
+    for part in parts:
+        for at in range(0, len(part), SLICE):
+            gathered.append(part if len(part) <= SLICE else part[at : at + SLICE])
+            size += len(gathered[-1])
+            if size >= SLICE:
+                piece = b"".join(gathered)
+                ends = len(piece) - len(piece.rstrip(b"\\")) if piece.endswith(b"\\") else 0
+                kept = len(piece) - ends % 2  # half an escape waits for its other half
+                yield piece[:kept]
+                gathered, size = [piece[kept:]], 0
+    yield b"".join(gathered)
 
 
 def check_utf8(body: bytes) -> Iterator[None]:
@@ -145,8 +170,10 @@ def check_case(fields: dict[str, msgspec.Raw]) -> None:
             )
 
 
-def check_keys(body: bytes) -> Iterator[None]:
-    """Walk the whole body, which is valid JSON, and refuse a policed top-level key that repeats; yields now and then.
+def check_keys(body: bytes, fields: dict[str, msgspec.Raw]) -> Generator[None, None, None]:
+    """Walk a body, which is valid JSON, and refuse a policed top-level key that repeats; yields now and then.
+
+    The values that the parser found are stepped over whole: only those it has put aside for a later one are walked through.
 
     Raises:
         BadRequest: a policed key stands there twice.
@@ -156,15 +183,14 @@ def check_keys(body: bytes) -> Iterator[None]:
     inside, size, pause = False, len(body), SLICE
     while at < size:
         if inside:
-            found = _TEXT.match(body, at, at + SLICE)
-            at = found.end() if found else at
+            at = _end(_TEXT.match(body, at, at + SLICE), at)
             if body[at] == 0x22:
                 at, inside = at + 1, False
                 if depth == 1:
                     last = body[begin:at]
         else:
             found = _MARK.search(body, at, at + SLICE)
-            at = found.end() if found else at + SLICE
+            at = _end(found, at + SLICE)
             mark = body[at - 1] if found else 0
             if mark == 0x22:
                 begin, inside = at - 1, True
@@ -173,9 +199,17 @@ def check_keys(body: bytes) -> Iterator[None]:
                 if name in seen and name in POLICED:
                     raise BadRequest(f"The field {name!r} stands twice in the body; send it once.", param=name)
                 seen.add(name)
+                at = _BLANKS.match(body, at, at + SLICE).end()  # type: ignore[union-attr]  # it matches nothing, too
+                value = bytes(fields[name])
+                if value[0] in b'"[{' and body.startswith(value, at):  # a number may begin as another one does
+                    at += len(value)
             elif mark in _STEPS:
                 depth += _STEPS[mark]
         steps += 1
         if at > pause or steps == MARKS_A_TURN:
             pause, steps = at + SLICE, 0
             yield
+
+
+def _end(found: re.Match[bytes] | None, otherwise: int) -> int:
+    return found.end() if found else otherwise
