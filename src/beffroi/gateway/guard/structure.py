@@ -21,11 +21,14 @@ TEMPLATE_TOKENS = (
     "<|system|>",
     "<<SYS>>",
 )
+# Who may write them: the operator of an application, and whoever sends a prompt in which the template is already applied.
+WRITES_TEMPLATES = frozenset(("system", "developer", "prompt"))
 _BIDI = ("\u202a", "\u202b", "\u202d", "\u202e", "\u2066", "\u2067", "\u2068")
 _CONTROL = re.compile("[\x00-\x07\x0b\x0e-\x1f]")
 # Tag characters spell hidden ASCII; their one ordinary use is a region's flag: black flag, up to six tags, end tag.
 _FLAGS = re.compile("\U0001f3f4[\U000e0030-\U000e007a]{1,6}\U000e007f")
 _TAGS = re.compile("[\U000e0020-\U000e007f]")
+_FLAG_LENGTH = 8
 PIECE = 1 << 20
 OVERLAP = 32
 
@@ -36,7 +39,9 @@ def pieces(texts: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
     size = 0
     for role, text in texts:
         for at in range(0, max(len(text), 1), PIECE):
-            part = text if len(text) <= PIECE else text[max(0, at - OVERLAP) : at + PIECE]
+            part = text
+            if len(text) > PIECE:
+                part = text[_before_tags(text, max(0, at - OVERLAP)) : _before_tags(text, at + PIECE)]
             batch.append((role, part))
             size += len(part)
             if size >= PIECE:
@@ -44,6 +49,15 @@ def pieces(texts: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
                 batch, size = [], 0
     if batch:
         yield batch
+
+
+def _before_tags(text: str, at: int) -> int:
+    """The place, or the flag that it would cut in two: half a flag looks like hidden text."""
+    for _ in range(_FLAG_LENGTH):
+        if not "\U000e0020" <= text[at : at + 1] <= "\U000e007f":
+            break
+        at -= 1
+    return at
 
 
 class Structure:
@@ -73,7 +87,11 @@ class Structure:
         """The suspected features that are really there."""
         found: set[str] = set()
         for role, text in texts:
-            if "template_token" in suspects and role != "system" and any(token in text for token in TEMPLATE_TOKENS):
+            if (
+                "template_token" in suspects
+                and role not in WRITES_TEMPLATES
+                and any(token in text for token in TEMPLATE_TOKENS)
+            ):
                 found.add("template_token")
             if "control_character" in suspects and _CONTROL.search(text):
                 found.add("control_character")

@@ -123,7 +123,7 @@ class Request(msgspec.Struct, gc=False):
         endpoint: chat, completions or embeddings: what is asked of the engine.
         n: how many answers may be generated (best_of counted).
         max_tokens: the bound that the client set, per answer, under either name; None: none.
-        texts: (role, text) of everything the model will read.
+        texts: (role, text) of everything the model will read; the role of a completion's text is `prompt`.
         media: number of parts that are not text.
         inputs: of embeddings, how many texts; 0 for the others.
     """
@@ -245,11 +245,11 @@ def _is_tokens(items: Any) -> bool:
 
 def _prompt_texts(prompt: str | list[Any]) -> list[tuple[str, str]]:
     if isinstance(prompt, str):
-        return [("user", prompt)]
+        return [("prompt", prompt)]
     if _is_tokens(prompt) or all(_is_tokens(x) for x in prompt):
         return []
     if all(isinstance(x, str) for x in prompt):
-        return [("user", x) for x in prompt]
+        return [("prompt", x) for x in prompt]
     raise BadRequest(
         "Invalid value for 'prompt': write a text, a list of texts, or lists of token numbers.", param="prompt"
     )
