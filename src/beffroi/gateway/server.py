@@ -233,8 +233,8 @@ class ClientConnection(asyncio.Protocol):
             self._next()
         if self.held:
             self.house.loop.call_soon(self._go_on)
-        elif self.ended and self.exchange is None:
-            self._close()
+        elif self.ended:
+            self._close_if_over()
 
     def _go_on(self) -> None:
         """Read what was held, unless it waits for its turn again. New bytes were put behind it, never before it."""
@@ -244,7 +244,13 @@ class ClientConnection(asyncio.Protocol):
         self.held = b""
         self.transport.resume_reading()
         self.data_received(data)
-        if self.ended and self.exchange is None and self.phase != LINGERING:
+        if self.ended:
+            self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        """No more bytes will come: what is complete has its answer, what is not will never be."""
+        x = self.exchange
+        if (x is None or not x.complete) and self.phase != LINGERING:
             self._close()
 
     def _close(self) -> None:
