@@ -185,7 +185,7 @@ def test_a_client_that_closes_in_the_middle_of_a_request_is_gone(rig: Slow) -> N
         (numbered(1) + numbered(2, size=50)[:-9], [1]),
         (numbered(1) + numbered(2, size=9000)[:-9], [1]),
     ):
-        rig.seen, rig.held = [], bool(seen)
+        rig.seen, rig.held, rig.waiting = [], bool(seen), []
         line = Line(rig)
         line.send(sent)
         if line.client.eof_received():
