@@ -34,8 +34,3 @@ def data_option(command: F) -> F:
         help="Data directory; else $BEFFROI_DATA, ./.beffroi if it exists, ~/.local/share/beffroi.",
     )
     return option(command)
-
-
-def json_option(command: F) -> F:
-    """Adds `--json`; the command is given `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)

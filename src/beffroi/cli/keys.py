@@ -13,7 +13,7 @@ import click
 
 from beffroi.cli import show
 from beffroi.cli.client import call
-from beffroi.cli.data import data_directory, data_option, json_option
+from beffroi.cli.data import data_directory, data_option
 from beffroi.core.key import PREFIX, PUBLIC
 from beffroi.core.money import show as show_money
 
@@ -47,14 +47,14 @@ def keys() -> None:
 @click.option("--expires-days", type=click.IntRange(1, 36_500), help="Days the key lives; a year when left out.")
 @click.option("--long-lived", is_flag=True, help="Allow more than a year; without --expires-days, for ever.")
 @data_option
-@json_option
+@show.output_options(csv=False)
 def create(
     name: str,
     models: tuple[str, ...],
     expires_days: int | None,
     long_lived: bool,
     data: Path | None,
-    as_json: bool,
+    out: show.Output,
     **limits: Any,
 ) -> None:
     """Make a key called NAME and print it, this once."""
@@ -68,48 +68,47 @@ def create(
     made = call(data_directory(data), "POST", "/api/v1/keys", body, repeatable=False)
     if made["waiting"]:
         click.echo(f"warning: workers {made['waiting']} do not know the key yet", err=True)
-    if as_json:
+    if out.kind == "json":
         show.as_json(made)
         return
     click.echo(made["key"])
     click.echo(
-        f"{made['id']} ({made['name']}), expires {show.day(made['expires_at'])}. The key is not shown again.", err=True
+        f"{made['id']} ({made['name']}), expires {show.day(made['expires_at']).text}. The key is not shown again.",
+        err=True,
     )
 
 
 @keys.command("list")
 @data_option
-@json_option
-def list_keys(data: Path | None, as_json: bool) -> None:
+@show.output_options()
+def list_keys(data: Path | None, out: show.Output) -> None:
     """List all keys, those revoked too. Keys themselves are stored nowhere."""
     found = call(data_directory(data), "GET", "/api/v1/keys")["keys"]
-    if as_json:
-        show.as_json(found)
-        return
     rows = [
-        (
+        [
             key["id"],
             key["name"],
             f"{PREFIX}{key['public']}-…",
-            _state(key),
+            show.state(_state(key)),
             show.day(key["expires_at"]),
             _models(key),
             _limits(key),
-        )
+        ]
         for key in found
     ]
-    show.table(("ID", "NAME", "KEY", "STATE", "EXPIRES", "MODELS", "LIMITS"), rows)
+    columns = [show.Column(title) for title in ("ID", "NAME", "KEY", "STATE", "EXPIRES", "MODELS", "LIMITS")]
+    out.table(columns, rows, document=found)
 
 
 @keys.command()
 @click.argument("key")
 @click.option("--cut", is_flag=True, help="Cut the key's open streams too; they may finish otherwise.")
 @data_option
-@json_option
-def revoke(key: str, cut: bool, data: Path | None, as_json: bool) -> None:
+@show.output_options(csv=False)
+def revoke(key: str, cut: bool, data: Path | None, out: show.Output) -> None:
     """Revoke KEY, named by its id, its name, or its first part (bf-…-). Returns once every worker refuses it."""
     done = call(data_directory(data), "POST", f"/api/v1/keys/{quote(_reference(key), safe='')}/revoke", {"cut": cut})
-    if as_json:
+    if out.kind == "json":
         show.as_json(done)
         return
     click.echo(

@@ -14,8 +14,7 @@ import click
 
 from beffroi.cli import show
 from beffroi.cli.client import call
-from beffroi.cli.data import data_directory, data_option, json_option
-from beffroi.core.money import show as show_money
+from beffroi.cli.data import data_directory, data_option
 
 _SPAN = re.compile(r"(\d{1,6})([mhdw])")
 _UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -54,25 +53,22 @@ class Moment(click.ParamType[int]):
     help="What to group by; of key, model, project, engine, endpoint, outcome, user, day, class.",
 )
 @data_option
-@json_option
-def usage(since: int | None, until: int | None, by: str, data: Path | None, as_json: bool) -> None:
+@show.output_options()
+def usage(since: int | None, until: int | None, by: str, data: Path | None, out: show.Output) -> None:
     """Show requests, tokens and money."""
     asked = {"since": since, "until": until, "by": by}
     query = urlencode({name: value for name, value in asked.items() if value is not None})
     found = call(data_directory(data), "GET", f"/api/v1/usage?{query}")
-    if as_json:
-        show.as_json(found)
-        return
     columns = found["by"]
     rows = [
-        (
+        [
             *(row[column] for column in columns),
             *(row[count] for count in _COUNTS),
-            show_money(row["cost_nano"], row["currency"]),
-        )
+            show.money(row["cost_nano"], row["currency"]),
+        ]
         for row in found["usage"]
     ]
-    headings = (*(column.upper() for column in columns), "REQUESTS", "INPUT", "CACHED", "OUTPUT", "REASONING", "COST")
-    show.table(headings, rows, right=range(len(columns), len(headings)))
+    headings = [*(column.upper() for column in columns), "REQUESTS", "INPUT", "CACHED", "OUTPUT", "REASONING", "COST"]
+    out.table([show.Column(heading) for heading in headings], rows, document=found)
     if found["shipping_lag_bytes"]:
         click.echo(f"{found['shipping_lag_bytes']} bytes of the journal are not in the ledger yet.", err=True)
