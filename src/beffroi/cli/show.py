@@ -86,6 +86,18 @@ def day(seconds: int | None) -> Cell:
     return Cell(datetime.fromtimestamp(seconds, UTC).astimezone().date().isoformat(), iso(seconds))
 
 
+def moment_or_never(seconds: int | None) -> Cell:
+    """Unix seconds as `moment` shows them; `never` for None."""
+    return day(None) if seconds is None else moment(seconds * 1_000_000_000)
+
+
+def bar(used: int, whole: int) -> Cell:
+    """How much of a whole is used: ten blocks and a percentage, in the colour of how near the end is."""
+    share = min(1.0, used / whole) if whole else 1.0
+    style = BAD if share >= 1 else WARN if share >= 0.8 else GOOD
+    return Cell(f"{'█' * round(share * 10):░<10} {share:4.0%}", style=style)
+
+
 def span(micros: int | None) -> Cell:
     """A duration in microseconds: `12.3 ms`, `1.25 s`, `3 min 20 s`; for programs microseconds."""
     if micros is None:

@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from beffroi.control import ledger
 from beffroi.control.house import House
-from beffroi.control.keys import KeyAsk
+from beffroi.control.keyring import KeyAsk, RotateAsk
 from beffroi.control.metrics import render
 from beffroi.core.errors import BadRequest, BeffroiError, BodyTooLarge, InternalError
 
@@ -127,6 +127,17 @@ async def revoke_key(house: House, request: Request) -> Response:
     return _json(await house.keys.revoke(request.path_params["reference"], actor=ACTOR, cut=ask.cut))
 
 
+async def show_key(house: House, request: Request) -> Response:
+    """One key, and what is used of its limits."""
+    return _json(await house.keys.show(request.path_params["reference"]))
+
+
+async def rotate_key(house: House, request: Request) -> Response:
+    """Make a successor; its text is in this answer and nowhere else."""
+    ask = await _body(request, RotateAsk)
+    return _json(await house.keys.rotate(request.path_params["reference"], ask.overlap_seconds, actor=ACTOR), 201)
+
+
 async def rotate_pepper(house: House, request: Request) -> Response:
     """Make a new pepper for the keys to come."""
     pepper, waiting = await house.keys.rotate_pepper(actor=ACTOR)
@@ -159,7 +170,9 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/api/v1/status", status),
     ("GET", "/api/v1/keys", list_keys),
     ("POST", "/api/v1/keys", create_key),
+    ("GET", "/api/v1/keys/{reference}", show_key),
     ("POST", "/api/v1/keys/{reference}/revoke", revoke_key),
+    ("POST", "/api/v1/keys/{reference}/rotate", rotate_key),
     ("POST", "/api/v1/peppers", rotate_pepper),
     ("GET", "/api/v1/usage", usage),
     ("GET", "/api/v1/journal/verify", verify_journal),

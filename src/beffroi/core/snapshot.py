@@ -36,7 +36,7 @@ class KeyRecord(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         public: the part of the key between the dashes.
         hash: `core.key.key_hash` of the key with the pepper `pepper_id`.
-        slot: where its counters live in the shared file; a slot is never given to another key.
+        slot: where its counters live in the shared file; no other key has it but those it was rotated from or to.
         models: public model ids it may use; None: all.
         expires_at: Unix seconds; None: never.
     """
