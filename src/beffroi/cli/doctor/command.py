@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`beffroi doctor`: what is wrong with this machine, and what to do.
+
+In: a data directory and a configuration file. Out: a line a check, as each is made, or one document; status 1 for a problem.
+"""
+
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+from beffroi.cli import show
+from beffroi.cli.data import data_directory, data_option
+from beffroi.cli.doctor import certificates, clock, disk, engines, machine, running
+from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Finding, Scene, look
+
+CHECKS: tuple[Callable[[Scene], Iterator[Finding]], ...] = (
+    machine.python,
+    machine.packages,
+    machine.kernel,
+    machine.descriptors,
+    machine.cores,
+    machine.memory,
+    disk.directory,
+    running.version,
+    disk.filesystem,
+    disk.space,
+    disk.syncing,
+    disk.locks,
+    clock.zones,
+    running.configuration,
+    running.another,
+    running.ports,
+    certificates.certificates,
+    engines.engines,
+    clock.clock,  # last: it also says whether the clock jumped meanwhile
+)
+_LOOKS = {OK: show.GOOD, WARNING: show.WARN, PROBLEM: show.BAD}
+_NAME, _STATE = 16, 8  # columns
+
+
+@click.command()
+@data_option
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Configuration file to examine; without it, what was served last.",
+)
+@show.output_options()
+def doctor(data: Path | None, config: Path | None, out: show.Output) -> None:
+    """Examine this machine: what is wrong, and what to do about it.
+
+    Works with a running Beffroi and without one; changes nothing. Exits with 1 if there is a problem; warnings leave 0.
+    """
+    scene = look(data_directory(data), config)
+    found = []
+    for finding in examine(scene):
+        found.append(finding)
+        if out.kind == "people":
+            _print(finding)
+    wrong = [finding for finding in found if finding.state == PROBLEM]
+    if out.kind == "people":
+        _sum_up(found)
+    else:
+        columns = [show.Column(name.upper()) for name in Finding._fields]
+        document = {"ok": not wrong, "data": str(scene.data), "checks": [finding._asdict() for finding in found]}
+        out.table(columns, found, document=document)
+    sys.exit(1 if wrong else 0)
+
+
+def examine(scene: Scene) -> Iterator[Finding]:
+    """Every check in turn; one that the machine does not let be made is a problem itself."""
+    for check in CHECKS:
+        try:
+            yield from check(scene)
+        except OSError as error:
+            name = check.__name__.replace("_", " ")
+            yield Finding(name, PROBLEM, f"Cannot be examined: {error}.", "Run it as the user who runs Beffroi.")
+
+
+def _print(finding: Finding) -> None:
+    room = max(show.width(), 40) if sys.stdout.isatty() else 0
+    state = show.paint(finding.state.ljust(_STATE), _LOOKS[finding.state])
+    margin = " " * (_STATE + 1 + _NAME + 1)
+    for number, line in enumerate(_wrapped(show.safe(finding.finding), room, len(margin))):
+        head = f"{state} {show.paint(finding.check.ljust(_NAME), show.STRONG)} " if number == 0 else margin
+        click.echo(f"{head}{line}")
+    for number, line in enumerate(_wrapped(show.safe(finding.remedy), room, len(margin) + 2)):
+        click.echo(f"{margin}{'→ ' if number == 0 else '  '}{line}")
+
+
+def _wrapped(text: str, room: int, margin: int) -> list[str]:
+    """Lines of a sentence: one in a pipe, as many as it takes on a terminal. Words, such as paths, stay whole."""
+    if not room or not text:
+        return [text] if text else []
+    return textwrap.wrap(text, room - margin, break_long_words=False, break_on_hyphens=False)
+
+
+def _sum_up(found: list[Finding]) -> None:
+    problems, warnings = (sum(finding.state == state for finding in found) for state in (PROBLEM, WARNING))
+    if not problems and not warnings:
+        click.echo(f"\nAll {len(found)} checks are well.")
+        return
+    parts = [
+        f"{count} {what}{'s' * (count != 1)}" for count, what in ((problems, "problem"), (warnings, "warning")) if count
+    ]
+    click.echo(f"\n{len(found)} checks: {' and '.join(parts)}.")
