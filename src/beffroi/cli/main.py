@@ -6,6 +6,8 @@ In: arguments. Out: text, JSON under `--json`, and an exit status (`client.EXIT_
 
 import click
 
+from beffroi.cli.bench.command import bench
+from beffroi.cli.chat.command import chat
 from beffroi.cli.completion import completion
 from beffroi.cli.doctor.command import doctor
 from beffroi.cli.journal import journal
@@ -15,7 +17,8 @@ from beffroi.cli.usage import usage
 
 
 @click.group(
-    commands=[serve, keys, usage, journal, doctor, completion], context_settings={"help_option_names": ["-h", "--help"]}
+    commands=[serve, keys, usage, journal, doctor, bench, chat, completion],
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="beffroi", prog_name="beffroi")
 def main() -> None:
