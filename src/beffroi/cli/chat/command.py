@@ -6,6 +6,7 @@ In: lines from a terminal, or one question from a pipe. Out: answers as they com
 
 import contextlib
 import difflib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,9 +102,10 @@ def _conversation(talk: Talk) -> None:
 def _answer(talk: Talk, question: str) -> None:
     """Print an answer as it comes; Ctrl-C ends it, and what there is of it stays."""
     try:
+        page = Page(show.width())
         for kind, piece in _awaited(talk.ask(question), talk.model):
-            click.echo(show.paint(clean(piece), show.DIM if kind == "thought" else ""), nl=False)
-        click.echo(f"\n{show.paint(talk.last.line(), show.DIM)}")
+            click.echo(show.paint(page.set(clean(piece)), show.DIM if kind == "thought" else ""), nl=False)
+        click.echo(f"{page.rest()}\n{show.paint(talk.last.line(), show.DIM)}")
     except KeyboardInterrupt:
         click.echo(f"\n{show.paint('Stopped. What was made until then is billed.', show.DIM)}")
     except Failure as failure:
@@ -161,11 +163,36 @@ def _model(talk: Talk, name: str) -> None:
 
 def _usage(talk: Talk) -> None:
     total = talk.total
-    click.echo(f"{total.answers} answers: {total.line()}." if total.answers else "Nothing was answered yet.")
+    count = "one answer" if total.answers == 1 else f"{total.answers} answers"
+    click.echo(f"{count}: {total.line()}" if total.answers else "Nothing was answered yet.")
     if total.unpriced:
         click.echo(
             f"The price of {total.unpriced} of them is not known here: the gateway's ledger has it (beffroi usage)."
         )
+
+
+class Page:
+    """Breaks lines between words, on text that comes in pieces: the last word waits until it is whole."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._column = 0
+        self._word = ""
+
+    def set(self, text: str) -> str:
+        """What can be printed now."""
+        *whole, self._word = re.split(r"(?<=\s)", self._word + text)
+        return "".join(self._place(word) for word in whole)
+
+    def rest(self) -> str:
+        """What is left at the end."""
+        return self._place(self._word)
+
+    def _place(self, word: str) -> str:
+        room = len(word.rstrip())
+        broken = self._column > 0 and room > 0 and self._column + room > self._width
+        self._column = 0 if word.endswith("\n") else (0 if broken else self._column) + len(word)
+        return f"\n{word}" if broken else word
 
 
 def clean(text: str) -> str:

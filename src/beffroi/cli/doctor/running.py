@@ -136,7 +136,11 @@ def judge_status(who: str, parts: dict[str, Any], status: dict[str, Any]) -> Ite
             "Its log and the lines here say why.",
         )
     else:
-        yield Finding("beffroi", OK, f"One runs ({who}) with {len(status['workers'])} workers, and all of it is ready.")
+        yield Finding(
+            "beffroi",
+            OK,
+            f"One runs ({who}) with {len(status['workers'])} worker{'s' * (len(status['workers']) != 1)}, and all of it is ready.",
+        )
 
 
 def ports(scene: Scene) -> Iterator[Finding]:
