@@ -6,13 +6,17 @@ In: arguments. Out: text, JSON under `--json`, and an exit status (`client.EXIT_
 
 import click
 
+from beffroi.cli.config import config
+from beffroi.cli.init import init
 from beffroi.cli.journal import journal
 from beffroi.cli.keys import keys
 from beffroi.cli.serve import serve
 from beffroi.cli.usage import usage
 
 
-@click.group(commands=[serve, keys, usage, journal], context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    commands=[init, config, serve, keys, usage, journal], context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="beffroi", prog_name="beffroi")
 def main() -> None:
     """Beffroi: a gateway for language models."""
