@@ -9,7 +9,9 @@ import click
 from beffroi.cli.bench.command import bench
 from beffroi.cli.chat.command import chat
 from beffroi.cli.completion import completion
+from beffroi.cli.config import config
 from beffroi.cli.doctor.command import doctor
+from beffroi.cli.init import init
 from beffroi.cli.journal import journal
 from beffroi.cli.keys import keys
 from beffroi.cli.serve import serve
@@ -17,7 +19,7 @@ from beffroi.cli.usage import usage
 
 
 @click.group(
-    commands=[serve, keys, usage, journal, doctor, bench, chat, completion],
+    commands=[init, config, serve, keys, usage, journal, doctor, bench, chat, completion],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="beffroi", prog_name="beffroi")

@@ -52,6 +52,8 @@ class Welcome:
         _row("Engines", self._engines)
         _row("Health", f"http://{reachable(plan.control_host)}:{ready.control_port}/readyz  and  /metrics")
         _row("Data", str(plan.data))
+        if plan.config is not None:
+            _row("Settings", str(plan.config))
         if chat is not None:
             _examples(base, ready.first_key, chat)
         click.echo("\nCtrl-C stops: open answers are finished first, a second Ctrl-C cuts them.")
@@ -79,18 +81,19 @@ def _examples(base: str, key: str | None, model: str) -> None:
     )
 
 
+def program() -> str:
+    """This program as it is called in the directory this start was made from."""
+    path = Path(sys.argv[0])
+    found = shutil.which(path.name)
+    if path.name == "__main__.py":
+        return "python -m beffroi"
+    return path.name if found and path.exists() and Path(found).samefile(path) else os.path.relpath(path)
+
+
 def _another_key(data: Path) -> str:
-    """The command that makes a key, as it works in the directory this start was made from."""
-    program = Path(sys.argv[0])
-    found = shutil.which(program.name)
-    if program.name == "__main__.py":
-        name = "python -m beffroi"
-    elif found and Path(found).samefile(program):
-        name = program.name
-    else:
-        name = os.path.relpath(program)
+    """The command that makes a key."""
     where = "" if data_directory(None) == data else f" --data {shlex.quote(str(data))}"
-    return f"{name} keys create NAME{where}"
+    return f"{program()} keys create NAME{where}"
 
 
 def _head(text: str) -> None:

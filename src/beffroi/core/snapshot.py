@@ -103,8 +103,12 @@ class ModelSpec(msgspec.Struct, frozen=True):
     prices: tuple[Price, ...] = ()
 
 
+GUARD_FEATURES = ("hidden_text", "bidi_override", "template_token", "control_character")
+GUARD_ACTS = ("off", "annotate", "block")
+
+
 class Settings(msgspec.Struct, frozen=True):
-    """What the gateway's rooms read; sizes in bytes, times in seconds (decision D10)."""
+    """What the gateway's rooms read; sizes in bytes, times in seconds."""
 
     max_head: Annotated[int, Meta(ge=1024, le=1 << 20, description="Bytes of a request head.")] = 32 << 10
     max_headers: Annotated[int, Meta(ge=10, le=10_000, description="Headers of a request.")] = 100
@@ -144,7 +148,14 @@ class Settings(msgspec.Struct, frozen=True):
         False
     )
     guard: Annotated[
-        dict[str, str], Meta(description="What each structure check does with a finding: off, annotate or block.")
+        dict[str, str],
+        Meta(
+            description="What each structure check does with a finding: off, annotate or block; annotate when left out.",
+            extra_json_schema={
+                "propertyNames": {"enum": [*GUARD_FEATURES]},
+                "additionalProperties": {"enum": [*GUARD_ACTS]},
+            },
+        ),
     ] = {}
     time_zone: Annotated[str, Meta(description="IANA zone of the calendar that budgets and price dates follow.")] = (
         "Europe/Paris"

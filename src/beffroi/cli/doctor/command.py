@@ -8,13 +8,17 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
 from beffroi.cli import show
-from beffroi.cli.data import data_directory, data_option
+from beffroi.cli.client import Failure
+from beffroi.cli.data import data_option
 from beffroi.cli.doctor import certificates, clock, disk, engines, machine, running
 from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Finding, Scene, look
+from beffroi.cli.settings import config_file, overrides, server_options
+from beffroi.config.load import Invalid
 
 CHECKS: tuple[Callable[[Scene], Iterator[Finding]], ...] = (
     machine.python,
@@ -42,20 +46,26 @@ _NAME, _STATE = 16, 8  # columns
 
 
 @click.command()
+@server_options
 @data_option
 @click.option(
     "--config",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Configuration file to examine; without it, what was served last.",
+    help="Configuration file, as for `serve`; else $BEFFROI_CONFIG, ./beffroi.yaml, ./beffroi.toml.",
 )
 @show.output_options()
-def doctor(data: Path | None, config: Path | None, out: show.Output) -> None:
+def doctor(data: Path | None, config: Path | None, out: show.Output, **options: Any) -> None:
     """Examine this machine: what is wrong, and what to do about it.
 
-    Works with a running Beffroi and without one; changes nothing. Exits with 1 if there is a problem; warnings leave 0.
+    Options and files are those of a start: what it would meet is examined. Works beside a running Beffroi and without one,
+    and changes nothing. Exits with 1 if there is a problem; warnings leave 0.
     """
-    scene = look(data_directory(data), config)
+    try:
+        file = config_file(config)
+    except Invalid as error:
+        raise Failure(str(error)) from None
+    scene = look(file, overrides(**options, data=data))
     found = []
     for finding in examine(scene):
         found.append(finding)

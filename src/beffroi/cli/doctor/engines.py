@@ -41,6 +41,9 @@ class Answer(NamedTuple):
 def engines(scene: Scene) -> Iterator[Finding]:
     """Each engine of the configuration, or those found on this machine."""
     config = scene.config
+    if scene.faults:
+        yield Finding("engines", WARNING, "They are not asked: the configuration has faults.", "Mend those first.")
+        return
     if config is None or not config.engines:
         yield judge_found([f"{engine.kind} at {engine.url}" for engine in on_loopback()], own=_has_own())
         return
@@ -84,12 +87,16 @@ def judge_engine(engine: EngineSpec, answer: Answer, wanted: frozenset[str], now
     if answer.certificate_ends is not None and answer.certificate_ends < now + SOON * 86_400:
         day = time.strftime("%Y-%m-%d", time.gmtime(answer.certificate_ends))
         return Finding(name, WARNING, f"The certificate of {engine.url} ends on {day}.", "Have it renewed there.")
-    said = f"{engine.url} answers in {answer.seconds * 1000:.0f} ms and has the {len(wanted)} models asked of it"
+    said = f"{engine.url} answers in {answer.seconds * 1000:.0f} ms and has {_all(len(wanted))} asked of it"
     if answer.seconds > _SLOW:
         return Finding(
             name, WARNING, f"{said}: that is slow for a list.", "Look at its load and at the network between."
         )
     return Finding(name, OK, f"{said}.")
+
+
+def _all(models: int) -> str:
+    return "the one model" if models == 1 else f"all {models} models"
 
 
 def ask(engine: EngineSpec) -> Answer:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Finding, Scene
+from beffroi.cli.settings import count
 
 MIB = 1 << 20
 WORKER_MIB, REST_MIB = 80, 250  # of one worker under load; of supervisor, control and embedded engine together
@@ -123,7 +124,7 @@ def cores(scene: Scene) -> Iterator[Finding]:
 def judge_cores(workers: int, usable: int, quota: float | None) -> Finding:
     """`quota`: cores that a control group grants; None: all."""
     most = usable if quota is None else min(usable, quota)
-    said = f"{_count(workers, 'worker')} on {most:g} core{'s' * (most != 1)}" + (
+    said = f"{count(workers, 'worker')} on {most:g} core{'s' * (most != 1)}" + (
         f" (the control group grants {quota:g} of {usable})" if quota is not None and quota < usable else ""
     )
     if workers > max(1, most):
@@ -143,7 +144,7 @@ def judge_memory(free: int, workers: int, *, running: bool) -> Finding:
     """`free`: bytes that can be had."""
     wanted = 128 * MIB if running else (workers * WORKER_MIB + REST_MIB) * MIB
     said = f"{free / (1 << 30):.1f} GiB of memory to be had, {wanted // MIB} MiB needed" + (
-        " beside what runs" if running else f" for {_count(workers, 'worker')}"
+        " beside what runs" if running else f" for {count(workers, 'worker')}"
     )
     remedy = "Stop what else runs, give the machine (or its control group) more, or set fewer server.workers."
     if free < wanted // 2:
@@ -242,7 +243,3 @@ def _ties_children() -> bool:
         return bool(ctypes.CDLL(None).prctl(_PR_GET_PDEATHSIG, ctypes.byref(ctypes.c_int()), 0, 0, 0) == 0)
     except (OSError, AttributeError):
         return False
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from beffroi.cli.client import Failure, call
-from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Finding, Scene
+from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Finding, Scene, sentence
+from beffroi.cli.settings import count
 from beffroi.supervisor.directory import FORMAT
 from beffroi.supervisor.sockets import is_loopback
 
@@ -21,25 +22,22 @@ _WAIT = 3.0
 
 
 def configuration(scene: Scene) -> Iterator[Finding]:
-    """Faults of the file, or what stands in its place."""
-    where = "Mend it; every name is in docs/reference/settings.md. A running Beffroi keeps the configuration before it."
-    for fault in scene.faults:
-        yield Finding("configuration", PROBLEM, fault, where)
-    if scene.faults:
+    """Faults of the file and of the environment, or what stands in their place."""
+    name = "configuration"
+    for fault, remedy in scene.faults:
+        yield Finding(name, PROBLEM, f"{fault}.", sentence(remedy))
+    for note, remedy in scene.notes:
+        yield Finding(name, WARNING, f"{note}.", sentence(remedy))
+    if scene.faults or scene.notes:
         return
     config = scene.config
-    if config is None:
-        yield Finding(
-            "configuration", OK, "No file is named: the defaults hold, and engines are looked for at the start."
-        )
-        return
-    what = f"{len(config.models)} models on {len(config.engines)} engines"
-    if scene.file is None:
-        yield Finding("configuration", OK, f"As served last: {what}. Name a file with --config to have it examined.")
-    elif not config.models and config.engines:
-        yield Finding("configuration", WARNING, f"{scene.file} has engines and no model.", "Write resources.models.")
+    what = "" if config is None else f"{count(len(config.models), 'model')} on {count(len(config.engines), 'engine')}"
+    if scene.file is not None:
+        yield Finding(name, OK, f"{scene.file} is sound{what and f': {what}'}.")
+    elif config is not None:
+        yield Finding(name, OK, f"As served last: {what}. Name a file with --config to have it examined.")
     else:
-        yield Finding("configuration", OK, f"{scene.file} is sound: {what}.")
+        yield Finding(name, OK, "There is no file: the defaults hold, and engines are looked for at the start.")
 
 
 def version(scene: Scene) -> Iterator[Finding]:
@@ -139,7 +137,7 @@ def judge_status(who: str, parts: dict[str, Any], status: dict[str, Any]) -> Ite
         yield Finding(
             "beffroi",
             OK,
-            f"One runs ({who}) with {len(status['workers'])} worker{'s' * (len(status['workers']) != 1)}, and all of it is ready.",
+            f"One runs ({who}) with {count(len(status['workers']), 'worker')}, and all of it is ready.",
         )
 
 

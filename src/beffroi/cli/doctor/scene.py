@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from beffroi.cli.settings import effective_data
 from beffroi.config import schema
-from beffroi.config.compile import compile_config
-from beffroi.config.load import EMPTY, Invalid, Source, load
+from beffroi.config.compile import compile_all
+from beffroi.config.environment import Overrides
+from beffroi.config.examine import examine
 from beffroi.core.snapshot import Config, Damaged
-from beffroi.core.state import load_config
+from beffroi.core.state import SNAPSHOT, load_config
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
@@ -29,6 +31,11 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
+def sentence(text: str) -> str:
+    """A phrase as a sentence of its own."""
+    return text and f"{text[0].upper()}{text[1:]}{'' if text[-1] in '.?!' else '.'}"
+
+
 @dataclass(frozen=True)
 class Scene:
     """One machine, one data directory, one configuration.
@@ -36,8 +43,8 @@ class Scene:
     Attributes:
         server: the process settings in force: those of the file, else the defaults.
         base: what relative paths of the configuration count from.
-        config: what would be served, or is; None: no file was named and nothing was served yet, or the file has faults.
-        faults: of the configuration file, one a line.
+        config: what would be served, or was served last; None: neither is known, or the configuration has faults.
+        faults, notes: of the configuration, each with what to do; notes keep nobody from starting.
         supervisor: process id of the Beffroi that holds the data directory; 0: none does.
         began: wall and monotonic seconds when the examination began.
     """
@@ -47,7 +54,8 @@ class Scene:
     server: schema.Server = field(default_factory=schema.Server)
     base: Path = Path()
     config: Config | None = None
-    faults: tuple[str, ...] = ()
+    faults: tuple[tuple[str, str], ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
     supervisor: int = 0
     began: tuple[float, float] = field(default_factory=lambda: (time.time(), time.monotonic()))
 
@@ -57,29 +65,24 @@ class Scene:
         return self.server.workers or max(1, len(os.sched_getaffinity(0)) // 2)
 
 
-def look(data: Path, file: Path | None) -> Scene:
-    """The scene as it is now; a faulty configuration is part of it."""
-    source, config = EMPTY, None
-    faults: tuple[str, ...] = ()
-    if file is not None:
-        source, config, faults = _read(file)
-    elif (data / "snapshot.bin").exists():
+def look(file: Path | None, overrides: Overrides) -> Scene:
+    """The scene as a start with this file and these options would meet it; a faulty configuration is part of it."""
+    examined = examine(file, overrides=overrides)
+    source = examined.source
+    data = effective_data(source)
+    faults = [(str(problem._replace(remedy="")), problem.remedy) for problem in examined.problems]
+    notes = [(str(note._replace(remedy="")), note.remedy) for note in examined.notes]
+    config = None
+    if not faults and source.document.resources.engines:
+        config = compile_all([source], 0, os.environ).config
+    elif not faults and (data / SNAPSHOT).exists():
         try:
             config = load_config(data)
         except (OSError, Damaged) as error:
-            faults = (f"{data / 'snapshot.bin'}: {error}",)
-    return Scene(data, file, source.document.server, source.base, config, faults, holder(data))
-
-
-def _read(file: Path) -> tuple[Source, Config | None, tuple[str, ...]]:
-    try:
-        source = load(file)
-    except Invalid as error:
-        return EMPTY, None, tuple(str(error).splitlines())
-    try:
-        return source, compile_config([source], 0), ()
-    except Invalid as error:
-        return source, None, tuple(str(error).splitlines())
+            faults.append(
+                (f"{data / SNAPSHOT}: {error}", "Restore it from a backup, or move it away: a start writes it anew.")
+            )
+    return Scene(data, file, source.document.server, source.base, config, tuple(faults), tuple(notes), holder(data))
 
 
 def holder(data: Path) -> int:

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said of a configuration that is not taken: where each fault stands, what it is, what to do about it.
+
+In: places in a document and the marks of its text. Out: `Problem`, and `Invalid` with all of them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+Place = tuple[str | int, ...]
+Mark = tuple[int, int]  # line and column, from 1
+
+
+class Spot(NamedTuple):
+    """Where a value comes from: a file with line and column (0: as a whole), a variable, an option, or what start-up found."""
+
+    name: str
+    line: int = 0
+    column: int = 0
+    kind: Literal["file", "environment", "command line"] = "file"
+
+    def __str__(self) -> str:
+        if self.kind == "environment":
+            return f"${self.name}"
+        parts = [self.name, *(str(number) for number in (self.line, self.column) if number)]
+        return ":".join(parts)
+
+
+class Problem(NamedTuple):
+    """One fault: where, the setting's dotted name (may be empty), what is wrong, what to do."""
+
+    spot: Spot
+    name: str
+    message: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        said = f"{self.name}: {self.message}" if self.name else self.message
+        return f"{self.spot}: {said}; {self.remedy}" if self.remedy else f"{self.spot}: {said}"
+
+
+class Invalid(ValueError):
+    """A configuration that is not taken; `problems` has every fault, and the text shows one a line as `file:line:column: …`."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = in_order(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Each once: those of a file by their lines, then those of the environment and of the command line."""
+    return sorted(dict.fromkeys(problems), key=lambda problem: (problem.spot.kind != "file", *problem.spot[:3]))
+
+
+@dataclass
+class Marks:
+    """Where names and values stand in a text; `elsewhere` has what the environment or the command line set instead."""
+
+    file: str
+    keys: dict[Place, Mark] = field(default_factory=dict)
+    values: dict[Place, Mark] = field(default_factory=dict)
+    elsewhere: dict[Place, Spot] = field(default_factory=dict)
+
+    def key(self, place: Place) -> Spot:
+        """Where the name of a place stands, or of the nearest one around it; list items have only a value."""
+        return self._nearest(place, (self.keys, self.values))
+
+    def value(self, place: Place) -> Spot:
+        """Where the value of a place stands, or of the nearest one around it."""
+        return self._nearest(place, (self.values, self.keys))
+
+    def _nearest(self, place: Place, order: tuple[dict[Place, Mark], ...]) -> Spot:
+        while place:
+            if place in self.elsewhere:
+                return self.elsewhere[place]
+            for marks in order:
+                if place in marks:
+                    return Spot(self.file, *marks[place])
+            place, order = place[:-1], (self.keys, self.values)
+        return Spot(self.file, *self.values.get((), (0, 0)))
+
+
+def dotted(place: Place) -> str:
+    """`resources.models[0].id`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
