@@ -4,6 +4,7 @@
 In: a `Scene`. Out: findings.
 """
 
+import contextlib
 import os
 import re
 import socket
@@ -209,13 +210,19 @@ def holder(port: int) -> tuple[int, str]:
                 inodes.add(fields[9])
     wanted = {f"socket:[{inode}]" for inode in inodes}
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
-        try:
-            held = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
-        except OSError:  # of another user, or gone
-            continue
-        if held & wanted:
+        if _held(pid) & wanted:
             return pid, f"{_called(pid)} (process {pid})"
     return 0, "a process of another user" if inodes else "somebody"
+
+
+def _held(pid: int) -> set[str]:
+    """What the process's descriptors are; nothing where it is another user's, or gone."""
+    held = set()
+    with contextlib.suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile, as the one that lists them is
+                held.add(str(link.readlink()))
+    return held
 
 
 def _called(pid: int) -> str:
