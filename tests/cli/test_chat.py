@@ -143,6 +143,9 @@ def test_a_conversation_on_a_terminal(terminal: Terminal) -> None:
 
 def test_ctrl_d_leaves_and_ctrl_c_at_the_prompt_does_not(terminal: Terminal) -> None:
     """It says how to."""
+    terminal.press("half a quest")
+    terminal.until("half a quest")
+    time.sleep(0.3)  # readline looks for signals only while it waits
     terminal.press(CTRL_C)
     terminal.until("Ctrl-D leaves")
     terminal.press(CTRL_D)
