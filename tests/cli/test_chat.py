@@ -147,7 +147,10 @@ def test_ctrl_d_leaves_and_ctrl_c_at_the_prompt_does_not(terminal: Terminal) -> 
     terminal.until("half a quest")
     time.sleep(0.3)  # readline looks for signals only while it waits
     terminal.press(CTRL_C)
-    terminal.until("Ctrl-D leaves")
+    terminal.until(r"Ctrl-D leaves\.\r\n> ")
+    terminal.type("/usage")
+    terminal.until(r"Nothing was answered yet.\r\n> ")
+    time.sleep(0.3)  # until then the terminal may still hand over whole lines
     terminal.press(CTRL_D)
     assert terminal.child.wait(5) == 0
 
