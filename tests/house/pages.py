@@ -73,7 +73,8 @@ def cli() -> str:
         "# Command line",
         "",
         "`serve` starts Beffroi; the other commands talk to the running one through `control.sock` in its data directory, which",
-        "only the same user may open. While the control process restarts they wait for it, up to five seconds.",
+        "only the same user may open. While the control process restarts they wait for it, up to five seconds. `chat` and `bench`",
+        "are clients of the API and need a key; `doctor` needs nothing that runs.",
         "",
         "The data directory is `--data`, else `$BEFFROI_DATA`, else `./.beffroi` if it exists, else `~/.local/share/beffroi`.",
     ]
