@@ -245,10 +245,10 @@ def _workers(slots: list[int]) -> str:
 
 
 def _quoted(key: str) -> str:
-    return quote(_reference(key), safe="")
+    return quote(reference(key), safe="")
 
 
-def _reference(text: str) -> str:
+def reference(text: str) -> str:
     """Of a whole key only the public part goes on: the secret has no business anywhere else."""
     return text[len(PREFIX) : len(PREFIX) + PUBLIC] if text.startswith(PREFIX) else text
 

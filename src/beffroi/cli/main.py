@@ -7,14 +7,18 @@ In: arguments. Out: text, JSON under `--json`, and an exit status (`client.EXIT_
 import click
 
 from beffroi.cli.completion import completion
+from beffroi.cli.engines import engines
 from beffroi.cli.journal import journal
 from beffroi.cli.keys import keys
+from beffroi.cli.models import models
+from beffroi.cli.requests import requests
 from beffroi.cli.serve import serve
 from beffroi.cli.usage import usage
 
 
 @click.group(
-    commands=[serve, keys, usage, journal, completion], context_settings={"help_option_names": ["-h", "--help"]}
+    commands=[serve, keys, models, engines, requests, usage, journal, completion],
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="beffroi", prog_name="beffroi")
 def main() -> None:
