@@ -44,14 +44,14 @@ class Column:
     Attributes:
         title: its heading; empty: only programs see it.
         name: its name in CSV; the title in lower case when left out, `-` for none.
-        wide: columns a terminal must have for it to be shown there; pipes show all.
         shrinks: may be cut on a terminal that is too narrow; the others never are.
+        drop: left out on a terminal that is still too narrow, the highest number first; 0: never. Pipes have all.
     """
 
     title: str
     name: str = ""
-    wide: int = 0
     shrinks: bool = False
+    drop: int = 0
 
 
 # --- cells ----------------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def duration(seconds: float) -> str:
             more = rest // below[1]
             return f"{whole} {unit}" + (f" {more} {below[0]}" if more else "")
     if seconds >= 1:
-        return f"{seconds:.2f} s"
+        return f"{seconds:.{1 if seconds >= 10 else 2}f} s" if seconds % 1 else f"{seconds:.0f} s"
     return f"{seconds * 1000:.1f} ms"
 
 

@@ -30,8 +30,8 @@ def engines(data: Path | None, out: show.Output) -> None:
     columns = [
         Column("ENGINE", "name"),
         Column("STATE"),
-        Column("KIND", wide=120),
-        Column("URL", wide=120, shrinks=True),
+        Column("KIND", drop=2),
+        Column("URL", shrinks=True, drop=3),
         Column("BUSY", "in_flight"),
         Column("ATTEMPTS"),
         Column("FAILED"),

@@ -31,13 +31,13 @@ def models(data: Path | None, out: show.Output) -> None:
         Column("STATE"),
         Column("INPUT", "input_price"),
         Column("OUTPUT", "output_price"),
-        Column("CACHED", "cached_price", wide=120),
-        Column("REASONING", "reasoning_price", wide=100),
+        Column("CACHED", "cached_price", drop=3),
+        Column("REASONING", "reasoning_price", drop=2),
         Column("", "currency"),
         Column("CONTEXT"),
         Column("ENGINES", shrinks=True),
-        Column("ALIASES", wide=100, shrinks=True),
-        Column("ENDPOINTS", wide=140, shrinks=True),
+        Column("ALIASES", shrinks=True, drop=4),
+        Column("ENDPOINTS", shrinks=True, drop=5),
     ]
     rows = [_row(model) for model in found]
     empty = "No model is served: name an engine with `beffroi serve --engine URL`, or write one in the configuration."
@@ -45,7 +45,7 @@ def models(data: Path | None, out: show.Output) -> None:
     for model in found if out.kind == "people" else ():
         if (to_come := model["next_price"]) is not None:
             amounts = ", ".join(f"{kind} {_amount(to_come, kind).text}" for kind in ("input", "output"))
-            click.echo(f"{model['id']}: from {show.day(to_come['effective_at']).text} on {amounts}")
+            click.echo(f"{model['id']}: from {to_come['effective']} on {amounts}")
 
 
 def _row(model: dict[str, Any]) -> list[show.Value]:

@@ -29,17 +29,17 @@ _COLUMNS = (
     Column("TIME", "ended_at"),
     Column("KEY", "key_name", shrinks=True),
     Column("MODEL", shrinks=True),
-    Column("OUTCOME"),
+    Column("OUTCOME", shrinks=True),
     Column("", "status"),
     Column("", "code"),
-    Column("ENGINE", wide=110, shrinks=True),
-    Column("TRY", "attempt", wide=130),
+    Column("ENGINE", shrinks=True, drop=2),
+    Column("TRY", "attempt", drop=3),
     Column("IN", "-"),
     Column("OUT", "-"),
     *(Column("", f"{kind}_tokens") for kind in _CLASSES),
-    Column("FIRST", "first_byte_us", wide=130),
+    Column("FIRST", "first_byte_us", drop=4),
     Column("TOOK", "total_us"),
-    Column("COST", wide=110),
+    Column("COST", drop=1),
     Column("", "currency"),
     Column("REQUEST", "id"),
     Column("", "arrived_at"),
@@ -48,6 +48,16 @@ _COLUMNS = (
     Column("", "stream"),
     Column("", "verdict"),
 )
+
+# What `-f` leaves room for when the first requests are small.
+_TYPICAL: list[show.Value] = [
+    *("00:00:00", "a key's name", "a model's name", "complete", "", "", "engine", 1),
+    *(show.Cell("0" * 6, right=True) for _ in ("in", "out")),
+    *("" for _ in _CLASSES),
+    *(show.Cell("999.9 ms", right=True) for _ in ("first", "took")),
+    *(show.Cell("0.0000000 EUR", right=True), "", "req_000000000000"),
+    *("" for _ in range(5)),
+]
 
 
 @click.group()
@@ -85,18 +95,19 @@ def tail(
     asked: dict[str, Any] = {"key": key and reference(key), "model": model, "outcome": outcome}
     asked = {name: value for name, value in asked.items() if value is not None}
     found = call(directory, "GET", f"/api/v1/requests?{urlencode({**asked, 'limit': count})}")
-    rows = [_row(request) for request in found["requests"]]
+    places = show.decimals(*(request["cost_nano"] for request in found["requests"]))
+    rows = [_row(request, places) for request in found["requests"]]
     if not follow:
         out.table(_COLUMNS, rows, document=found["requests"], empty="There were no such requests.")
         return
-    lines = Lines(out.kind, _COLUMNS, rows)
+    lines = Lines(out.kind, _COLUMNS, [*rows, _TYPICAL])
     seen: OrderedDict[tuple[str, int], None] = OrderedDict()
     try:
         while True:
             for request in found["requests"]:
                 mark = (request["id"], request["attempt"])
                 if mark not in seen:
-                    lines.print(_row(request), request)
+                    lines.print(_row(request, places), request)
                     seen[mark] = None
             while len(seen) > _SEEN:
                 seen.popitem(last=False)
@@ -124,9 +135,9 @@ def show_request(request: str, data: Path | None, out: show.Output) -> None:
         timeline.tell(found)
 
 
-def _row(request: dict[str, Any]) -> list[show.Value]:
+def _row(request: dict[str, Any], places: int) -> list[show.Value]:
     tokens = request["tokens"]
-    refused = request["outcome"] == "refused" or request["status"] >= 400
+    nothing = request["status"] >= 400 and not any(tokens.values()) and not request["cost_nano"]
     return [
         _time(request["ended_at"]),
         request["key_name"],
@@ -136,12 +147,12 @@ def _row(request: dict[str, Any]) -> list[show.Value]:
         request["code"],
         request["engine"] or "-",
         request["attempt"],
-        None if refused and not tokens["input"] else tokens["input"] + tokens["cached"],
-        None if refused and not tokens["output"] else tokens["output"] + tokens["reasoning"],
+        None if nothing else tokens["input"] + tokens["cached"],
+        None if nothing else tokens["output"] + tokens["reasoning"],
         *(tokens[kind] for kind in _CLASSES),
         show.span(request["first_us"] or None),
         show.span(request["total_us"]),
-        show.money(request["cost_nano"], request["currency"]),
+        show.Cell("-", 0, right=True) if nothing else show.money(request["cost_nano"], request["currency"], places),
         request["currency"],
         show.Cell(_short(request["id"]), request["id"]),
         request["arrived_at"],
@@ -158,9 +169,8 @@ def _outcome(request: dict[str, Any]) -> show.Cell:
     if outcome == "complete":
         return show.Cell("complete", outcome, show.GOOD)
     style = show.WARN if outcome in ("client_gone", "drained") else show.BAD
-    return show.Cell(
-        request["code"] or (f"refused ({request['status']})" if outcome == "refused" else outcome), outcome, style
-    )
+    status = f"{request['status']} " if request["status"] and outcome not in ("client_gone", "lost") else ""
+    return show.Cell(f"{status}{request['code'] or outcome}", outcome, style)
 
 
 def _time(at: str) -> show.Cell:

@@ -13,61 +13,101 @@ from typing import Any
 
 import click
 
-from beffroi.cli.cells import Cell, Column, Value, cell, paint, safe, width
+from beffroi.cli.cells import DIM, Cell, Column, Value, cell, paint, safe, width
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run rather than show
-_LEAST = 6  # places that a column which shrinks keeps
+_READABLE, _LEAST = 14, 6  # places that a column which shrinks keeps, before others are left out and after
+_GAP = "  "
 
 
 def people(columns: Sequence[Column], rows: Sequence[Sequence[Value]], totals: Sequence[Sequence[Value]]) -> None:
     """A table, for a terminal or for a pipe."""
-    terminal = sys.stdout.isatty()
-    shown = _shown(columns)
-    cells = [[cell(row[at]) for at in shown] for row in (*rows, *totals)]
-    rights = [any(row[at].right for row in cells) for at in range(len(shown))]
-    heads = [columns[at] for at in shown]
-    if terminal:
-        _terminal(heads, cells, rights, last=len(totals))
-        return
-    texts = [[column.title for column in heads], *[[safe(one.text) for one in row] for row in cells]]
-    widths = [max(_places(row[at]) for row in texts) for at in range(len(heads))]
-    for row in texts:
+    grid = _Grid(columns, [[cell(value) for value in row] for row in (*rows, *totals)])
+    grid.heading()
+    for number, row in enumerate((*rows, *totals)):
+        grid.line(row, "bold" if number >= len(rows) else "")
+    grid.note()
+
+
+class _Grid:
+    """Which columns are shown, how wide each is, and which are set to the right: settled by the first rows."""
+
+    def __init__(self, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
+        self._columns = columns
+        self._terminal = sys.stdout.isatty()
+        self._shown = [at for at, column in enumerate(columns) if column.title]
+        self._widths = {
+            at: max(_places(text) for text in (columns[at].title, *(safe(row[at].text) for row in rows)))
+            for at in self._shown
+        }
+        self._rights = {at for at in self._shown if any(row[at].right for row in rows)}
+        self._left_out: list[str] = []
+        if self._terminal:
+            self._fit(width())
+
+    def _fit(self, room: int) -> None:
+        """Cut what may be cut, to a readable width; where that is not enough leave columns out, and cut the rest anew."""
+        full = dict(self._widths)
+        self._cut(room, _READABLE)
+        while self._total() > room:
+            last = max(self._shown, key=lambda at: self._columns[at].drop)
+            if not self._columns[last].drop:
+                break
+            self._shown.remove(last)
+            self._left_out.append(self._columns[last].title)
+        self._widths = full
+        self._cut(room, _READABLE)
+        self._cut(room, _LEAST)
+
+    def _total(self) -> int:
+        return sum(self._widths[at] for at in self._shown) + len(_GAP) * (len(self._shown) - 1)
+
+    def _cut(self, room: int, least: int) -> None:
+        soft = [at for at in self._shown if self._columns[at].shrinks]
+        while soft and self._total() > room:
+            widest = max(soft, key=lambda at: self._widths[at])
+            if self._widths[widest] <= max(least, _places(self._columns[widest].title)):
+                return
+            self._widths[widest] -= 1
+
+    def heading(self) -> None:
+        """The titles."""
+        self.line([Cell(column.title, style="bold") for column in self._columns])
+
+    def line(self, row: Sequence[Value], style: str = "") -> None:
+        """One row."""
         parts = []
-        for text, wide, right in zip(row, widths, rights, strict=True):
+        for at in self._shown:
+            one, wide = cell(row[at]), self._widths[at]
+            text = safe(one.text)
+            if self._terminal and self._columns[at].shrinks:
+                text = _cut_to(text, wide)
             blank = " " * (wide - _places(text))
-            parts.append(blank + text if right else text + blank)
-        click.echo("  ".join(parts).rstrip())
+            painted = paint(text, one.style or style)
+            parts.append(blank + painted if at in self._rights else painted + blank)
+        click.echo(_GAP.join(parts).rstrip())
+
+    def note(self) -> None:
+        """What was left out."""
+        if self._left_out:
+            click.echo(paint(f"A wider terminal also shows {', '.join(self._left_out)}.", DIM))
 
 
 def _places(text: str) -> int:
     """Places that a text takes on a terminal: characters of some scripts take two."""
     if text.isascii():
         return len(text)
-    from rich.cells import cell_len  # noqa: PLC0415
+    from rich.cells import cell_len  # noqa: PLC0415 - in most tables nobody needs to wait for it
 
     return cell_len(text)
 
 
-def _terminal(heads: Sequence[Column], cells: Sequence[Sequence[Cell]], rights: Sequence[bool], *, last: int) -> None:
-    # Imported here: in pipes, which most commands of scripts are, nobody waits for it.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for at, (column, right) in enumerate(zip(heads, rights, strict=True)):
-        least = max(_places(text) for text in (column.title, *(safe(row[at].text) for row in cells)))
-        table.add_column(
-            Text(column.title),
-            justify="right" if right else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=None if column.shrinks else least,
-        )
-    for number, row in enumerate(cells, 1):
-        style = "bold" if number > len(cells) - last else None
-        table.add_row(*(Text(safe(one.text), style=one.style) for one in row), style=style)
-    Console(highlight=False, markup=False, emoji=False, width=width()).print(table)
+def _cut_to(text: str, wide: int) -> str:
+    if _places(text) <= wide:
+        return text
+    while _places(text) >= wide:
+        text = text[:-1]
+    return text + "…"
 
 
 def as_csv(columns: Sequence[Column], rows: Sequence[Sequence[Value]], *, head: bool = True) -> None:
@@ -86,11 +126,6 @@ def _machine(value: Value) -> str | int:
     return f"'{plain}" if isinstance(plain, str) and not found.right and plain.startswith(_FORMULA) else plain
 
 
-def _shown(columns: Sequence[Column]) -> list[int]:
-    room = width() if sys.stdout.isatty() else 1 << 20
-    return [at for at, column in enumerate(columns) if column.title and column.wide <= room]
-
-
 class Lines:
     """Rows as they come, under one heading: the width of each column is set by those that are there at first.
 
@@ -104,28 +139,9 @@ class Lines:
         self._columns = columns
         if kind == "csv":
             as_csv(columns, ())
-        if kind != "people":
-            return
-        self._shown = _shown(columns)
-        self._widths = [max(_LEAST, _places(columns[at].title)) for at in self._shown]
-        cells = [[cell(row[at]) for at in self._shown] for row in first]
-        for row in cells:
-            self._widths = [max(wide, _places(safe(one.text))) for wide, one in zip(self._widths, row, strict=True)]
-        if sys.stdout.isatty():
-            self._fit(width())
-        self._rights = [any(row[at].right for row in cells) for at in range(len(self._shown))]
-        self._line([Cell(columns[at].title, style="bold") for at in self._shown])
-
-    def _fit(self, room: int) -> None:
-        while sum(self._widths) + 2 * (len(self._widths) - 1) > room:
-            widest = max(
-                (at for at, place in enumerate(self._shown) if self._columns[place].shrinks),
-                key=lambda at: self._widths[at],
-                default=None,
-            )
-            if widest is None or self._widths[widest] <= _LEAST:
-                return
-            self._widths[widest] -= 1
+        elif kind == "people":
+            self._grid = _Grid(columns, [[cell(value) for value in row] for row in first])
+            self._grid.heading()
 
     def print(self, row: Sequence[Value], document: Any) -> None:
         """One row, at once."""
@@ -135,14 +151,4 @@ class Lines:
             as_csv(self._columns, [row], head=False)
             sys.stdout.flush()
         else:
-            self._line([cell(row[at]) for at in self._shown])
-
-    def _line(self, cells: Sequence[Cell]) -> None:
-        terminal, parts = sys.stdout.isatty(), []
-        for one, wide, right, place in zip(cells, self._widths, self._rights, self._shown, strict=True):
-            text = safe(one.text)
-            if terminal and self._columns[place].shrinks and _places(text) > wide:
-                text = text[: wide - 1] + "…"
-            blank = " " * (wide - _places(text))
-            parts.append(blank + paint(text, one.style) if right else paint(text, one.style) + blank)
-        click.echo("  ".join(parts).rstrip())
+            self._grid.line(row)

@@ -41,13 +41,9 @@ def tell(found: dict[str, Any]) -> None:
     attempts, last = found["attempts"], found["attempts"][-1]
     outcome, style = _outcome(last)
     click.echo(f"{found['id']}  {show.paint(outcome, style)}")
-    click.echo(
-        show.paint(
-            f"{_local(last['arrived_at'])} to {_local(last['ended_at'])}, {show.duration(last['total_us'] / 1e6)}; "
-            f"{last['endpoint']}, {'streamed' if last['stream'] else 'plain'}",
-            show.DIM,
-        )
-    )
+    span = f"{_local(last['arrived_at'])} to {_local(last['ended_at'])}, {show.duration(last['total_us'] / 1e6)}"
+    what = f"{last['model'] or 'no model'}, {last['endpoint']}, {'streamed' if last['stream'] else 'plain'}"
+    click.echo(show.paint(f"{span}\n{what}", show.DIM))
     click.echo()
     stop = _stopped_in(attempts)
     lines = {
@@ -55,7 +51,7 @@ def tell(found: dict[str, Any]) -> None:
         "read": ["the request was refused here"],
         "admit": [f"price line {last['price_version']}"],
         "inspect": [_verdict(last)],
-        "route": [", then ".join(attempt["engine"] for attempt in attempts) or "no engine"],
+        "route": [_route(attempts)],
         "relay": list(_relay(attempts)),
         "settle": list(_settle(last)),
         "record": [_record(last)],
@@ -106,13 +102,18 @@ def _verdict(last: dict[str, Any]) -> str:
     return show.paint(last["verdict"] + findings, style)
 
 
+def _route(attempts: list[dict[str, Any]]) -> str:
+    kinds = {attempt["engine"]: attempt["engine_kind"] for attempt in attempts if attempt["engine"]}
+    return ", then ".join(f"{name} ({kind})" if kind else name for name, kind in kinds.items()) or "no engine"
+
+
 def _relay(attempts: list[dict[str, Any]]) -> Iterator[str]:
+    wide = max(len(attempt["engine"]) for attempt in attempts)
     for attempt in attempts:
         outcome, style = _outcome(attempt)
-        first = f", first byte after {show.duration(attempt['first_us'] / 1e6)}" if attempt["first_us"] else ""
+        first = f", first byte {show.duration(attempt['first_us'] / 1e6)}" if attempt["first_us"] else ""
         took = show.duration(attempt["total_us"] / 1e6)
-        kind = f" ({attempt['engine_kind']})" if attempt["engine_kind"] else ""
-        yield f"attempt {attempt['attempt']}, {attempt['engine']}{kind}: {show.paint(outcome, style)}{first}, over after {took}"
+        yield f"{attempt['attempt']} {attempt['engine']:<{wide}}  {show.paint(outcome, style)}{first}, end {took}"
     last = attempts[-1]
     ended = f", finished by {last['finish_reason']}" if last["finish_reason"] else ""
     yield f"{last['bytes_in']:,} bytes in, {last['bytes_out']:,} bytes out{ended}"
@@ -148,8 +149,8 @@ def _settle(last: dict[str, Any]) -> Iterator[str]:
 
 def _record(last: dict[str, Any]) -> str:
     return {
-        "settled": f"by w{last['worker']:02d}: intent before the engine was asked, settlement before the last byte left",
-        "refused": f"by w{last['worker']:02d}: the refusal alone, as no engine was asked",
+        "settled": f"by w{last['worker']:02d}: an intent before the engine, a settlement before the end",
+        "refused": f"by w{last['worker']:02d}: the refusal alone, no engine was asked",
         "recovered": f"w{last['worker']:02d} died; closed by control from what the journal had last",
         "unmatched": f"by w{last['worker']:02d}: a settlement without an intent; see `beffroi journal verify`",
     }[last["state"]]

@@ -81,10 +81,11 @@ def usage(
     counts = ("tokens",) if classes else tuple(f"{kind}_tokens" for kind in _CLASSES)
     if classes:
         rows = [row | {"tokens": row[f"{row['class']}_tokens"]} for row in rows]
+        rows = [row for row in rows if row["tokens"] or out.kind != "people"]
     columns = [
         *_group_columns(groups),
         Column("REQUESTS"),
-        *(Column(name.removesuffix("_tokens").upper(), name) for name in counts),
+        *(Column(name.removesuffix("_tokens").upper(), name, drop=_drop(name, rows)) for name in counts),
         Column("COST"),
         Column("", "currency"),
     ]
@@ -108,6 +109,11 @@ def usage(
     )
     if found["shipping_lag_bytes"]:
         click.echo(f"{found['shipping_lag_bytes']} bytes of the journal are not in the ledger yet.", err=True)
+
+
+def _drop(name: str, rows: list[dict[str, Any]]) -> int:
+    """What most have none of goes first where a terminal is too narrow; before it, what nobody has any of."""
+    return {"reasoning_tokens": 2, "cached_tokens": 1}.get(name, 0) * (1 if any(row[name] for row in rows) else 3)
 
 
 def _group_columns(groups: list[str]) -> list[Column]:

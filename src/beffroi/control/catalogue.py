@@ -6,8 +6,10 @@ In: the configuration in force, what the workers count, the last hour of the led
 
 import time
 from collections.abc import Iterable
+from datetime import datetime
 from statistics import median
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine, select
 
@@ -29,10 +31,10 @@ _t = exchanges.c
 def models(config: Config, workers: Workers) -> list[dict[str, Any]]:
     """Every public model. `state`: ready, degraded (an engine of its pool is out), down (all are, or there is none)."""
     states = {engine.name: _state(engine.name, workers) for engine in config.engines}
-    return [_model(spec, states) for spec in config.models]
+    return [_model(spec, states, config.settings.time_zone) for spec in config.models]
 
 
-def _model(spec: ModelSpec, states: dict[str, str]) -> dict[str, Any]:
+def _model(spec: ModelSpec, states: dict[str, str], zone: str) -> dict[str, Any]:
     pool = [states.get(target.engine, "unknown") for target in spec.targets]
     sound = [state for state in pool if state != "out"]
     now = int(time.time())
@@ -49,16 +51,17 @@ def _model(spec: ModelSpec, states: dict[str, str]) -> dict[str, Any]:
         "owned_by": spec.owned_by,
         "max_model_len": spec.max_model_len,
         "max_output": spec.max_output,
-        "price": _price(price_at(spec.prices, now)),
-        "next_price": _price(min(ahead, key=lambda price: price.effective)) if ahead else None,
+        "price": _price(price_at(spec.prices, now), zone),
+        "next_price": _price(min(ahead, key=lambda price: price.effective), zone) if ahead else None,
     }
 
 
-def _price(price: Price) -> dict[str, Any]:
-    """Nano-units per million tokens."""
+def _price(price: Price, zone: str) -> dict[str, Any]:
+    """Nano-units per million tokens; the day from which they hold, as the configuration has it."""
+    day = datetime.fromtimestamp(price.effective, ZoneInfo(zone)).date().isoformat()
     return {
         "version": price.version,
-        "effective_at": price.effective or None,
+        "effective": day if price.effective else None,
         "currency": price.currency,
         "input_nano": price.input,
         "cached_nano": price.input if price.cached is None else price.cached,

@@ -107,7 +107,11 @@ def usage(
     rows = [_row(plain, group, totals) for group, totals in folded.items()]
     if "class" in by:
         rows = [part for row in rows for part in _by_class(row)]
-    return sorted(rows, key=lambda row: [str(row[name] or "") for name in (*by, "currency")])
+    return sorted(rows, key=lambda row: [_order(name, row[name]) for name in (*by, "currency")])
+
+
+def _order(group: str, value: str | int | None) -> str:
+    return str(CLASSES.index(str(value)) if group == "class" else value or "")
 
 
 def moment(text: str | None, name: str, zone: str) -> int | None:
