@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import click
 
-from beffroi.core.clock import utc
+from beffroi.core.clock import stamp
 from beffroi.core.money import to_decimal
 
 GOOD, WARN, BAD, DIM, STRONG = "green", "yellow", "red", "dim", "bold"
@@ -73,7 +73,7 @@ def moment(ns: int | None) -> Cell:
     if ns is None:
         return Cell("-", "")
     local = datetime.fromtimestamp(ns // 1_000_000_000, UTC).astimezone()
-    return Cell(f"{local:%Y-%m-%d %H:%M:%S}", utc(ns).isoformat().replace("+00:00", "Z"))
+    return Cell(f"{local:%Y-%m-%d %H:%M:%S}", stamp(ns))
 
 
 def day(seconds: int | None) -> Cell:

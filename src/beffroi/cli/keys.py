@@ -119,7 +119,7 @@ def list_keys(data: Path | None, out: show.Output) -> None:
     rows: list[list[show.Value]] = [
         [
             key["name"],
-            f"{PREFIX}{key['public']}-…",
+            show.Cell(f"{PREFIX}{key['public']}-…", f"{PREFIX}{key['public']}"),
             show.state(key["state"]),
             show.day(key["expires_at"]),
             _models(key),

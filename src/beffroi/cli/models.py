@@ -57,7 +57,7 @@ def _row(model: dict[str, Any]) -> list[show.Value]:
         price["currency"],
         model["max_model_len"],
         ", ".join(_engine(engine) for engine in model["engines"]) or "none",
-        ", ".join(model["aliases"]) or "-",
+        ", ".join(model["aliases"]) or None,
         ", ".join(model["endpoints"]),
     ]
 

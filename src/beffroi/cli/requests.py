@@ -141,11 +141,11 @@ def _row(request: dict[str, Any], places: int) -> list[show.Value]:
     return [
         _time(request["ended_at"]),
         request["key_name"],
-        request["model"] or "-",
+        request["model"] or None,
         _outcome(request),
         request["status"],
         request["code"],
-        request["engine"] or "-",
+        request["engine"] or None,
         request["attempt"],
         None if nothing else tokens["input"] + tokens["cached"],
         None if nothing else tokens["output"] + tokens["reasoning"],

@@ -6,7 +6,6 @@ A command takes `out: Output` from `output_options()` and hands it what it found
 here alone. People read times in their own zone and money with its currency; programs get ISO 8601 in UTC and plain decimals.
 """
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -109,7 +108,7 @@ def output_options(*, csv: bool = True) -> Callable[[F], F]:
 
 def as_json(value: Any) -> None:
     """One JSON document, indented; Unix seconds in fields named `…_at` become ISO 8601 in UTC."""
-    click.echo(json.dumps(with_times(value), indent=2, ensure_ascii=False))
+    click.echo(tables.json_text(with_times(value), indent=2))
 
 
 def with_times(value: Any) -> Any:

@@ -18,6 +18,7 @@ from beffroi.cli.cells import DIM, Cell, Column, Value, cell, paint, safe, width
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run rather than show
 _READABLE, _LEAST = 14, 6  # places that a column which shrinks keeps, before others are left out and after
 _GAP = "  "
+_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
 def people(columns: Sequence[Column], rows: Sequence[Sequence[Value]], totals: Sequence[Sequence[Value]]) -> None:
@@ -123,7 +124,13 @@ def as_csv(columns: Sequence[Column], rows: Sequence[Sequence[Value]], *, head: 
 def _machine(value: Value) -> str | int:
     found = cell(value)
     plain = found.text if found.machine is None else found.machine
+    plain = safe(plain) if isinstance(plain, str) else plain
     return f"'{plain}" if isinstance(plain, str) and not found.right and plain.startswith(_FORMULA) else plain
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON with letters as they are, and no control character, not even those beyond ASCII, that a terminal would obey."""
+    return json.dumps(value, indent=indent, ensure_ascii=False).translate(_CONTROLS)
 
 
 class Lines:
@@ -146,7 +153,7 @@ class Lines:
     def print(self, row: Sequence[Value], document: Any) -> None:
         """One row, at once."""
         if self._kind == "json":
-            click.echo(json.dumps(document, ensure_ascii=False))
+            click.echo(json_text(document))
         elif self._kind == "csv":
             as_csv(self._columns, [row], head=False)
             sys.stdout.flush()

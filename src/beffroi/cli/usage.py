@@ -122,7 +122,7 @@ def _group_columns(groups: list[str]) -> list[Column]:
 
 
 def _group_cells(groups: list[str], row: dict[str, Any], rows: list[dict[str, Any]]) -> list[show.Value]:
-    cells: list[show.Value] = [row[group] or "-" for group in groups]
+    cells: list[show.Value] = [row[group] or None for group in groups]
     if "key" not in groups:
         return cells
     name = row["key_name"]

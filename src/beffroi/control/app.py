@@ -149,6 +149,8 @@ async def usage(house: House, request: Request) -> Response:
             project=query.get("project"),
         )
     )
+    if not rows:
+        requests.doubt_model(house.config, query.get("model"))
     if "key" in by:
         rows = [row | {"key_name": house.keys.name(str(row["key"]))} for row in rows]
     progress = house.shipper.progress()
@@ -167,6 +169,8 @@ async def list_requests(house: House, request: Request) -> Response:
         place = house.recent.since(None)[1]  # before the ledger is read: a row may come twice, none is missed
         limit = whole(request, "limit", 20, requests.MOST) or 0
         rows = await house.blocking(lambda: requests.last(house.engine, limit, wanted))
+        if not rows:
+            requests.doubt_model(house.config, query.get("model"))
     shown = [requests.shown(row, house.keys.name) for row in rows if wanted.fits(row)]
     return json({"requests": shown, "next": place, "missed": missed})
 

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Engine, select
 
 from beffroi.control.ledger import id_at
-from beffroi.core.clock import utc
+from beffroi.core.clock import stamp
 from beffroi.core.price import Price, price_at
 from beffroi.core.snapshot import Config, EngineSpec, ModelSpec
 from beffroi.store.engine import reading
@@ -116,7 +116,7 @@ def _engine(spec: EngineSpec, config: Config, workers: Workers, rows: list[Any])
         },
         "last_fault": fault
         and {
-            "at": utc(fault.ended_ns).isoformat(),
+            "at": stamp(fault.ended_ns),
             "request": fault.request_id,
             "outcome": fault.outcome,
             "code": fault.code,

@@ -8,14 +8,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
 from sqlalchemy import Engine, Row, select
 
 from beffroi.control.ledger import CLASSES, id_at
-from beffroi.core.clock import utc
-from beffroi.core.errors import BadRequest, RequestNotFound
+from beffroi.core.clock import stamp
+from beffroi.core.errors import BadRequest, ModelNotFound, RequestNotFound
 from beffroi.core.price import FREE, Cost, Price, Tokens, cost_of
 from beffroi.core.snapshot import Config
 from beffroi.store.engine import reading
@@ -54,17 +55,37 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 def wanted(config: Config, keys: frozenset[str] | None, model: str | None, outcome: str | None) -> Wanted:
-    """A filter as somebody writes it: a model by any of its names.
+    """A filter as somebody writes it: a model by any of its names; one that was removed may still be in the ledger.
 
     Raises:
         BadRequest: no such outcome.
     """
     if outcome is not None and outcome not in OUTCOMES:
-        raise BadRequest(f"there is no outcome `{outcome}`; choose from {', '.join(OUTCOMES)}", param="outcome")
+        near = near_to(outcome, OUTCOMES)
+        raise BadRequest(f"there is no outcome `{outcome}`; choose from {', '.join(OUTCOMES)}{near}", param="outcome")
     for spec in config.models:
         if model in spec.aliases:
             model = spec.id
     return Wanted(keys, model, outcome)
+
+
+def near_to(text: str, words: Iterable[str]) -> str:
+    """The end of a sentence that helps after a slip of the pen: `; did you mean …?`, or nothing."""
+    near = get_close_matches(text, list(words), n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def doubt_model(config: Config, model: str | None) -> None:
+    """Called when nothing was found of a model.
+
+    Raises:
+        ModelNotFound: no model is called that, now; the sentence names the nearest.
+    """
+    names = {name for spec in config.models for name in (spec.id, *spec.aliases)}
+    if model is not None and model not in names:
+        raise ModelNotFound(
+            f"there is no model `{model}`, and nothing of one in the ledger{near_to(model, names)}", param="model"
+        )
 
 
 class Recent:
@@ -155,8 +176,8 @@ def shown(row: dict[str, Any], names: Names) -> dict[str, Any]:
     plain = {name: value for name, value in row.items() if name not in left_out}
     return {
         "id": row["request_id"],
-        "arrived_at": utc(row["started_ns"]).isoformat(),
-        "ended_at": utc(row["ended_ns"]).isoformat(),
+        "arrived_at": stamp(row["started_ns"]),
+        "ended_at": stamp(row["ended_ns"]),
         "key_name": names(row["key_id"]),
         **plain,
         "stream": bool(row["stream"]),
@@ -173,8 +194,8 @@ def _decoded(row: dict[str, Any]) -> dict[str, Any]:
 def _running(row: Row[Any], names: Names) -> dict[str, Any]:
     return {
         "attempt": row.attempt,
-        "arrived_at": utc(row.at_ns).isoformat(),
-        "progress_at": None if row.progress_ns is None else utc(row.progress_ns).isoformat(),
+        "arrived_at": stamp(row.at_ns),
+        "progress_at": None if row.progress_ns is None else stamp(row.progress_ns),
         "key_id": row.key_id,
         "key_name": names(row.key_id),
         "model": row.model,
