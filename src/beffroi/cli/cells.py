@@ -141,7 +141,7 @@ def coloured() -> bool:
 
 def paint(text: str, style: str) -> str:
     """`text` in one of the styles above, where colours are wanted."""
-    if not style or not coloured():
+    if not (text and style) or not coloured():
         return text
     return click.style(text, **({style: True} if style in (DIM, STRONG) else {"fg": style}))
 

@@ -35,9 +35,9 @@ def engines(data: Path | None, out: show.Output) -> None:
         Column("BUSY", "in_flight"),
         Column("ATTEMPTS"),
         Column("FAILED"),
-        Column("FIRST", "first_byte_us"),
+        Column("FIRST", "first_byte_us", drop=1),
         Column("TOOK", "total_us"),
-        Column("LAST FAULT", "last_fault_at"),
+        Column("LAST FAULT", "last_fault_at", shrinks=True),
         Column("", "last_fault"),
         Column("MODELS", shrinks=True),
     ]

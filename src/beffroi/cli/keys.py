@@ -144,7 +144,7 @@ def show_key(key: str, data: Path | None, out: show.Output) -> None:
     columns = [
         Column("LIMIT"),
         Column("USED"),
-        Column("OF", "limit"),
+        Column("OF"),
         Column("LEFT"),
         Column("", "resets_in_seconds"),
         Column("SHARE", "-", drop=1),

@@ -149,7 +149,7 @@ def _settle(last: dict[str, Any]) -> Iterator[str]:
 
 def _record(last: dict[str, Any]) -> str:
     return {
-        "settled": f"by w{last['worker']:02d}: an intent before the engine, a settlement before the end",
+        "settled": f"by w{last['worker']:02d}: intent before the engine, settlement before the end",
         "refused": f"by w{last['worker']:02d}: the refusal alone, no engine was asked",
         "recovered": f"w{last['worker']:02d} died; closed by control from what the journal had last",
         "unmatched": f"by w{last['worker']:02d}: a settlement without an intent; see `beffroi journal verify`",

@@ -189,6 +189,7 @@ async def list_models(house: House, request: Request) -> Response:
 
 async def list_engines(house: House, request: Request) -> Response:
     """Engines as the workers find them, and their last hour."""
+    await house.current_ledger()
     workers = await house.metrics()
     return json({"engines": await house.blocking(lambda: catalogue.engines(house.engine, house.config, workers))})
 
