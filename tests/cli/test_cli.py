@@ -82,7 +82,7 @@ def test_a_refusal_is_one_sentence_and_status_one(running: Control) -> None:
     """No traceback, nothing on standard output."""
     refused = beffroi("keys", "revoke", "nobody", data=running.data)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == "Error: there is no key `nobody`\n"
+    assert refused.stderr == "Error: there is no key `nobody`; `beffroi keys list` shows those there are\n"
     refused = beffroi("keys", "create", "x", "--model", "gpt", data=running.data)
     assert (refused.returncode, "there is no model `gpt`" in refused.stderr) == (1, True)
 

@@ -22,6 +22,7 @@ EXIT_STATUSES = {
     2: "The command line or the configuration is wrong.",
     69: "No control process within 5 seconds: start one with `beffroi serve`, or name its data directory.",
     70: "The control process ended while it worked on the command; whether it was done is not known.",
+    130: "Stopped by Ctrl-C (`requests tail --follow`).",
 }
 
 

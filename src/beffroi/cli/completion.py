@@ -5,6 +5,7 @@ In: a shell's name; while completing, what is typed so far. Out: a script; words
 which is asked without patience: where it does not answer at once there is nothing to complete, and no delay.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from beffroi.cli.client import Failure, call
 from beffroi.cli.data import data_directory
+from beffroi.core.key import PREFIX
 
 AT_ONCE = 0.5  # seconds a name may take
+_WORD = re.compile(r"[\w.@+-]+")
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -34,14 +37,15 @@ def completion(context: click.Context, shell: str) -> None:
 
 
 def key_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of keys that are accepted now; what a name cannot say is said beside it."""
+    """Names of keys that are accepted now; a name that a shell would take apart is offered as the key's first part."""
     found = _ask(context, "/api/v1/keys").get("keys", [])
-    living = {key["name"]: key for key in found if key["state"] in ("rotated", "active")}
-    return [
-        CompletionItem(name, help=f"bf-{key['public']}-…")
-        for name, key in living.items()
-        if name.startswith(incomplete)
-    ]
+    words: dict[str, str] = {}
+    for key in found:
+        if key["state"] in ("active", "rotated"):
+            first = f"{PREFIX}{key['public']}"
+            word, told = (key["name"], first) if _WORD.fullmatch(key["name"]) else (first, key["name"])
+            words[word] = told
+    return [CompletionItem(word, help=told) for word, told in words.items() if word.startswith(incomplete)]
 
 
 def model_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -4,6 +4,7 @@
 In: the command line. Out: acts of the control process, printed; a key's text once, on standard output alone.
 """
 
+import math
 import re
 import sys
 from pathlib import Path
@@ -106,10 +107,10 @@ def list_keys(data: Path | None, out: show.Output) -> None:
     """List all keys, those revoked too. Keys themselves are stored nowhere."""
     found = call(data_directory(data), "GET", "/api/v1/keys")["keys"]
     columns = [
-        Column("NAME"),
+        Column("NAME", shrinks=True),
         Column("KEY"),
         Column("STATE"),
-        Column("EXPIRES", "expires_at"),
+        Column("EXPIRES", "expires_at", drop=1),
         Column("MODELS", shrinks=True),
         Column("LIMITS", "-", shrinks=True),
         Column("", "id"),
@@ -118,7 +119,7 @@ def list_keys(data: Path | None, out: show.Output) -> None:
     rows: list[list[show.Value]] = [
         [
             key["name"],
-            f"{PREFIX}{key['public']}-…",
+            show.Cell(f"{PREFIX}{key['public']}-…", f"{PREFIX}{key['public']}"),
             show.state(key["state"]),
             show.day(key["expires_at"]),
             _models(key),
@@ -143,10 +144,10 @@ def show_key(key: str, data: Path | None, out: show.Output) -> None:
     columns = [
         Column("LIMIT"),
         Column("USED"),
-        Column("OF", "limit"),
+        Column("OF"),
         Column("LEFT"),
         Column("", "resets_in_seconds"),
-        Column("SHARE", "-", wide=100),
+        Column("SHARE", "-", drop=1),
         Column("MORE", "-"),
     ]
     rows = [_use(found, use) for use in found["use"]]
@@ -245,10 +246,10 @@ def _workers(slots: list[int]) -> str:
 
 
 def _quoted(key: str) -> str:
-    return quote(_reference(key), safe="")
+    return quote(reference(key), safe="")
 
 
-def _reference(text: str) -> str:
+def reference(text: str) -> str:
     """Of a whole key only the public part goes on: the secret has no business anywhere else."""
     return text[len(PREFIX) : len(PREFIX) + PUBLIC] if text.startswith(PREFIX) else text
 
@@ -273,6 +274,7 @@ def _use(key: dict[str, Any], use: dict[str, Any]) -> list[show.Value]:
     period = key["limits"].get("budget_period", "month")
     name = f"{use['name'].replace('_', ' ')}/{period}" if budget else _LIMITS[use["name"]]
     used, limit, left = (show.money(use[n]) if budget else use[n] for n in ("used", "limit", "remaining"))
+    share = show.bar(use["used"], use["limit"])
     seconds = use["resets_in"]
-    more = "" if not use["used"] or not seconds else f"in {show.duration(seconds)}"
-    return [show.Cell(name, use["name"]), used, limit, left, round(seconds), show.bar(use["used"], use["limit"]), more]
+    more = "" if not use["used"] or not seconds else f"in {show.duration(math.ceil(seconds))}"
+    return [show.Cell(name, use["name"]), used, limit, left, math.ceil(seconds), share, more]

@@ -11,15 +11,32 @@ from beffroi.cli.chat.command import chat
 from beffroi.cli.completion import completion
 from beffroi.cli.config import config
 from beffroi.cli.doctor.command import doctor
+from beffroi.cli.engines import engines
 from beffroi.cli.init import init
 from beffroi.cli.journal import journal
 from beffroi.cli.keys import keys
+from beffroi.cli.models import models
+from beffroi.cli.requests import requests
 from beffroi.cli.serve import serve
 from beffroi.cli.usage import usage
 
 
 @click.group(
-    commands=[init, config, serve, keys, usage, journal, doctor, bench, chat, completion],
+    commands=[
+        init,
+        config,
+        serve,
+        keys,
+        models,
+        engines,
+        requests,
+        usage,
+        journal,
+        doctor,
+        bench,
+        chat,
+        completion,
+    ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="beffroi", prog_name="beffroi")

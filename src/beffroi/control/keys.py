@@ -267,6 +267,21 @@ class Keys:
 
         return await self._read(read)
 
+    def name(self, key_id: str) -> str:
+        """What a key is called; its id where it is not known."""
+        record = self._files.keys.get(key_id)
+        return key_id if record is None else record.name
+
+    async def ids(self, reference: str) -> frozenset[str]:
+        """The keys that a filter means: one by its id or public id, or all of a name. Raises as `show`."""
+
+        def read() -> frozenset[str]:
+            with reading(self._engine) as connection:
+                those = connection.execute(select(keys.c.id).where(keys.c.name == reference)).scalars().all()
+                return frozenset(those or (keyring.find(connection, reference).id,))
+
+        return await self._read(read)
+
     async def _read(self, read: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, read)
 

@@ -34,6 +34,7 @@ from beffroi.control.configuration import TAKEN, Configuration, Watch
 from beffroi.control.house import House
 from beffroi.control.keyring import KeyAsk
 from beffroi.control.keys import Keys
+from beffroi.control.requests import Recent
 from beffroi.control.shipping import Shipper
 from beffroi.control.snapshots import KeyFiles, load_peppers
 from beffroi.core.snapshot import Config, Damaged
@@ -171,7 +172,8 @@ class _Control:
         self._reads = ThreadPoolExecutor(READERS, "reads")
         zone = prepared.config.settings.time_zone
         self._budgets = Budgets(data, workers=arguments.workers, zone=zone)
-        self._shipper = Shipper(prepared.engine, data / "journal", charge=self._budgets.charge)
+        recent = Recent()
+        self._shipper = Shipper(prepared.engine, data / "journal", charge=self._budgets.charge, settled=recent.add)
         self._bus = Bus(arguments.workers, prepared.config.revision, prepared.files.revision, self._joined)
         keys = Keys(
             prepared.engine, self._acts, prepared.files, self._bus, data, lambda: self._house.config, self._budgets
@@ -183,6 +185,7 @@ class _Control:
             bus=self._bus,
             keys=keys,
             shipper=self._shipper,
+            recent=recent,
             config=prepared.config,
         )
         self._house.refused = prepared.refused
