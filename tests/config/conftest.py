@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.config.mutations import house
+from tests.config.valid import house
 
 
 @pytest.fixture(scope="package")

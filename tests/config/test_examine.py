@@ -8,7 +8,7 @@ import pytest
 
 from beffroi.config.examine import examine
 from beffroi.config.problems import Problem
-from tests.config.mutations import CANARY, ENVIRON, YAML
+from tests.config.valid import CANARY, ENVIRON, YAML
 from tests.harness import program
 
 ENGINE = "resources:\n  engines: [{name: a, url: 'http://x'}]\n"

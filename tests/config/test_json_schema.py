@@ -15,9 +15,10 @@ from beffroi.config.json_schema import json_schema
 from beffroi.config.load import load
 from beffroi.config.reference import reference
 from beffroi.config.schema import Document
-from tests.config.mutations import ENVIRON, YAML, mutations
+from tests.config.mutations import mutations
 from tests.config.test_mutations import COUNT, SEED
 from tests.config.test_whole_file import FILE, places
+from tests.config.valid import ENVIRON, YAML
 from tests.harness import ROOT
 
 SCHEMA = jsonschema.Draft202012Validator(json_schema())

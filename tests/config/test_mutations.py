@@ -13,7 +13,8 @@ import pytest
 from beffroi.config.examine import examine
 from beffroi.config.load import load
 from beffroi.config.problems import Problem
-from tests.config.mutations import CANARY, ENVIRON, KINDS, TOML, YAML, Mutation, mutations
+from tests.config.mutations import KINDS, Mutation, mutations
+from tests.config.valid import CANARY, ENVIRON, TOML, YAML
 from tests.harness import ROOT
 
 COUNT, SEED = 200, 4

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from beffroi.config import toml_text, yaml_text
 from beffroi.config.problems import Invalid, Marks, Place, Problem
-from tests.config.mutations import TOML, YAML
+from tests.config.valid import TOML, YAML
 
 TRICKY = '''\
 # a comment with key = 1 and [table]
