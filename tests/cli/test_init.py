@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from beffroi.cli.data import data_directory
 from beffroi.cli.main import main
 from beffroi.config.examine import examine
 from beffroi.config.load import load
@@ -24,6 +25,8 @@ from tests.harness import ROOT, free_port
 @pytest.fixture(autouse=True)
 def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory on a machine without engines."""
+    for name in ("BEFFROI_CONFIG", "BEFFROI_DATA"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(folder)
     monkeypatch.setattr(engines, "on_loopback", list)
     return folder
@@ -82,6 +85,15 @@ def test_options_answer_everything(here: Path, engine: ScriptedEngine) -> None:
     (model,) = document.resources.models
     assert (model.id, [target.model for target in model.targets]) == ("chat", ["words"])
     assert "serve --config mine.yaml" in done.output and "BEFFROI_DATA=d" in done.output
+
+
+def test_the_data_directory_is_where_the_person_is_not_where_the_file_is(here: Path) -> None:
+    """Relative paths of a file count from its folder; what was typed counts from here."""
+    (here / "etc").mkdir()
+    assert run("etc/b.yaml", "--data", "d").exit_code == 0
+    assert load(here / "etc" / "b.yaml", {}).document.server.data == str(here / "d")
+    assert run("--data", "d").exit_code == 0
+    assert data_directory(None) == here / "d"  # every other command finds it too
 
 
 def test_an_engine_that_does_not_run_yet_can_be_named_with_its_models(here: Path) -> None:

@@ -75,7 +75,9 @@ def cli() -> str:
         "`serve` starts Beffroi; the other commands talk to the running one through `control.sock` in its data directory, which",
         "only the same user may open. While the control process restarts they wait for it, up to five seconds.",
         "",
-        "The data directory is `--data`, else `$BEFFROI_DATA`, else `./.beffroi` if it exists, else `~/.local/share/beffroi`.",
+        "The data directory is `--data`, else `$BEFFROI_DATA`, else `server.data` of the configuration file, else `./.beffroi` if it",
+        "exists, else `~/.local/share/beffroi`. The configuration file is `--config`, else `$BEFFROI_CONFIG`, else `beffroi.yaml` or",
+        "`beffroi.toml` in the working directory.",
     ]
     for name, command in commands():
         context = click.Context(command, info_name=name)

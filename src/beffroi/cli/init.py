@@ -16,8 +16,8 @@ import click
 
 from beffroi.cli.answers import OWN, Answers, address, document_of, price, split_models
 from beffroi.cli.client import Failure
-from beffroi.cli.data import data_directory
-from beffroi.cli.settings import USUAL, count, tell
+from beffroi.cli.data import USUAL, data_directory
+from beffroi.cli.settings import count, tell
 from beffroi.cli.welcome import program
 from beffroi.config.compile import compile_all
 from beffroi.config.load import Invalid, parse
@@ -68,7 +68,7 @@ def init(file: Path, force: bool, yes: bool, as_json: bool, **given: Any) -> Non
         models=given["models"] or None,
         price=None if given["price"] is None else price(given["price"]),
         listen=None if given["listen"] is None else address(given["listen"]),
-        data=given["data"],
+        data=None if given["data"] is None else _from(file, given["data"]),
     )
     asking = sys.stdin.isatty() and not yes and not as_json
     try:
@@ -76,7 +76,7 @@ def init(file: Path, force: bool, yes: bool, as_json: bool, **given: Any) -> Non
     except StartError as error:
         raise Failure(str(error)) from None
     if asking:
-        _ask_rest(answers)
+        _ask_rest(answers, file)
     document = document_of(answers)
     text = to_yaml(document, _HEAD if document["resources"] else f"{_HEAD}\n{_NO_ENGINE}")
     _check(text, file)
@@ -129,7 +129,7 @@ def _key(reference: str | None) -> str | None:
         return None
 
 
-def _ask_rest(answers: Answers) -> None:
+def _ask_rest(answers: Answers, file: Path) -> None:
     listed = list(dict.fromkeys(served.id for one in answers.found for served in one.models))
     if answers.models is None and listed:
         answers.models = _ask("2/5 Models to offer", ", ".join(listed), lambda text: split_models(text, listed))
@@ -140,7 +140,13 @@ def _ask_rest(answers: Answers) -> None:
     if answers.data is None:
         usual = str(data_directory(None))
         said = click.prompt("5/5 Data directory", usual)
-        answers.data = None if said == usual else said
+        answers.data = None if said == usual else _from(file, said)
+
+
+def _from(file: Path, data: str) -> str:
+    """A path as the file has to say it: there, relative ones count from its folder, and here from the working directory."""
+    path = Path(data).expanduser()
+    return str(path if path.is_absolute() or file.parent == Path() else path.absolute())
 
 
 def _ask(question: str, default: str, read: Callable[[str], T]) -> T:
@@ -200,5 +206,5 @@ def _tell(file: Path, document: dict[str, Any], answers: Answers) -> None:
     click.echo("Next:")
     click.echo(f"  {name} config check{where}")
     click.echo(f"  {name} serve{'' if usual else f' --config {file}'}")
-    if "data" in server:
+    if "data" in server and not usual:
         click.echo(f"  export BEFFROI_DATA={server['data']}   # for the commands that talk to it")

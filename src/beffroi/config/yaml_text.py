@@ -116,7 +116,9 @@ class _Walk:
         try:
             return self._loader.construct_object(node)
         except ValueError:
-            self._fault(node, place, "cannot be read as what its tag says", "take the tag away")
+            self._fault(
+                node, place, "is no number or text that can be read", "write a smaller number, and no tag before it"
+            )
             return None
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
