@@ -188,4 +188,12 @@ MUTANTS = (
     Mutant("checksums are not compared", "src/beffroi/control/segments.py",
            "        if checksum_of(data[at + _SUMMED_FROM : end]) != checksum:", "        if False:",
            "control/test_damage.py::test_damage_in_the_middle_is_said_aloud_and_the_file_kept"),
+    # the configuration
+    Mutant("a broken configuration is served", "src/beffroi/cli/serve.py", "source = examined.sound()", "source = examined.source",
+           "config/test_mutations.py::test_serve_starts_nothing_from_a_broken_file"),
+    Mutant("faults of sense hide behind faults of form", "src/beffroi/config/examine.py",
+           "        *compiled.problems,\n", "        *([] if reading.problems else compiled.problems),\n",
+           "config/test_examine.py::test_form_sense_files_and_environment_are_told_together"),
+    Mutant("a secret is shown", "src/beffroi/config/secrets.py", "return reference if reference.startswith((\"env:\", \"file:\")) else MASKED", "return reference",
+           "config/test_effective.py::test_a_secret_is_shown_as_the_reference_it_is"),
 )  # fmt: skip
