@@ -13,17 +13,12 @@ import pytest
 from beffroi.config.examine import examine
 from beffroi.config.load import load
 from beffroi.config.problems import Problem
-from tests.config.mutations import CANARY, ENVIRON, KINDS, TOML, YAML, Mutation, house, mutations
+from tests.config.mutations import KINDS, Mutation, mutations
+from tests.config.valid import CANARY, ENVIRON, TOML, YAML
 from tests.harness import ROOT
 
 COUNT, SEED = 200, 4
 REALLY_SERVED = ("typo", "type", "reference", "syntax", "twice", "missing")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Certificates and secrets that the valid files name."""
-    return house(tmp_path_factory.mktemp("mutations"))
 
 
 def written(folder: Path, mutation: Mutation) -> Path:

@@ -76,7 +76,9 @@ def cli() -> str:
         "only the same user may open. While the control process restarts they wait for it, up to five seconds. `chat` and `bench`",
         "are clients of the API and need a key; `doctor` needs nothing that runs.",
         "",
-        "The data directory is `--data`, else `$BEFFROI_DATA`, else `./.beffroi` if it exists, else `~/.local/share/beffroi`.",
+        "The data directory is `--data`, else `$BEFFROI_DATA`, else `server.data` of the configuration file, else `./.beffroi` if it",
+        "exists, else `~/.local/share/beffroi`. The configuration file is `--config`, else `$BEFFROI_CONFIG`, else `beffroi.yaml` or",
+        "`beffroi.toml` in the working directory.",
     ]
     for name, command in commands():
         context = click.Context(command, info_name=name)

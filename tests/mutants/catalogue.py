@@ -208,4 +208,12 @@ MUTANTS = (
     Mutant("a budget restored to one key's spending", "src/beffroi/control/budgets.py",
            "totals[slots[key_id]] += int(total)", "totals[slots[key_id]] = int(total)",
            "control/test_budgets.py::test_what_a_key_and_its_successor_spent_is_restored_as_one"),
+    # the configuration
+    Mutant("a broken configuration is served", "src/beffroi/cli/serve.py", "source = examined.sound()", "source = examined.source",
+           "config/test_mutations.py::test_serve_starts_nothing_from_a_broken_file"),
+    Mutant("faults of sense hide behind faults of form", "src/beffroi/config/examine.py",
+           "        *compiled.problems,\n", "        *([] if reading.problems else compiled.problems),\n",
+           "config/test_examine.py::test_form_sense_files_and_environment_are_told_together"),
+    Mutant("a secret is shown", "src/beffroi/config/secrets.py", "return reference if reference.startswith((\"env:\", \"file:\")) else MASKED", "return reference",
+           "config/test_effective.py::test_a_secret_is_shown_as_the_reference_it_is"),
 )  # fmt: skip

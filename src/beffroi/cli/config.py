@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
+from beffroi.cli.data import config_file
 from beffroi.cli.settings import (
-    config_file,
     count,
     effective_data,
     effective_workers,
@@ -68,8 +68,8 @@ def check(file: Path | None, as_json: bool) -> None:
             )
         else:
             served = examined.source.document.resources
-            parts = f"{count(len(served.engines), 'engine')}, {count(len(served.models), 'model')}"
-            click.echo(f"{name}: no fault; {parts}.")
+            engines = count(len(served.engines), "engine") if served.engines else "no engine (`serve` looks for one)"
+            click.echo(f"{name}: no fault; {engines}, {count(len(served.models), 'model')}.")
     sys.exit(WRONG if examined.problems else 0)
 
 

@@ -7,17 +7,17 @@ written, and what to do next. Without a terminal nothing is asked: what no optio
 
 import json
 import os
-import re
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+from beffroi.cli.answers import OWN, Answers, address, document_of, price, split_models
 from beffroi.cli.client import Failure
-from beffroi.cli.data import data_directory
-from beffroi.cli.settings import USUAL, count, tell
+from beffroi.cli.data import USUAL, data_directory
+from beffroi.cli.settings import count, tell
 from beffroi.cli.welcome import program
 from beffroi.config.compile import compile_all
 from beffroi.config.load import Invalid, parse
@@ -26,23 +26,9 @@ from beffroi.config.write import to_yaml
 from beffroi.supervisor import engines
 from beffroi.supervisor.errors import StartError
 
-OWN = "embedded"
-_AMOUNT = re.compile(r"\d{1,12}(?:\.\d{1,9})?")
+T = TypeVar("T")
 _HEAD = "Written by `beffroi init`. Every other setting: `beffroi config example`."
 _NO_ENGINE = "No engine here: Beffroi takes one that it finds on this machine, else its own small one."
-
-
-@dataclass
-class _Answers:
-    """What the file is made of; None: not said yet."""
-
-    urls: tuple[str, ...] | None
-    key: str | None
-    models: tuple[str, ...] | None
-    price: str | None
-    listen: str | None
-    data: str | None
-    found: list[engines.Found] = field(default_factory=list)
 
 
 @click.command()
@@ -76,13 +62,13 @@ def init(file: Path, force: bool, yes: bool, as_json: bool, **given: Any) -> Non
         raise Failure("`init` writes YAML: give a name that ends in .yaml")
     if file.exists() and not force:
         raise Failure(f"{file} is there already and stays as it is; --force writes over it, or give another name")
-    answers = _Answers(
+    answers = Answers(
         urls=given["urls"] or None,
         key=given["engine_key"],
         models=given["models"] or None,
-        price=given["price"],
-        listen=given["listen"],
-        data=given["data"],
+        price=None if given["price"] is None else price(given["price"]),
+        listen=None if given["listen"] is None else address(given["listen"]),
+        data=None if given["data"] is None else _from(file, given["data"]),
     )
     asking = sys.stdin.isatty() and not yes and not as_json
     try:
@@ -90,8 +76,8 @@ def init(file: Path, force: bool, yes: bool, as_json: bool, **given: Any) -> Non
     except StartError as error:
         raise Failure(str(error)) from None
     if asking:
-        _ask_rest(answers)
-    document = _document(answers)
+        _ask_rest(answers, file)
+    document = document_of(answers)
     text = to_yaml(document, _HEAD if document["resources"] else f"{_HEAD}\n{_NO_ENGINE}")
     _check(text, file)
     _write(file, text, force=force)
@@ -101,7 +87,7 @@ def init(file: Path, force: bool, yes: bool, as_json: bool, **given: Any) -> Non
         _tell(file, document, answers)
 
 
-def _answer_engine(answers: _Answers, *, asking: bool) -> None:
+def _answer_engine(answers: Answers, *, asking: bool) -> None:
     """The first question: until an engine answers, or models were named that need none to."""
     key = _key(answers.key)
     here = engines.on_loopback() if answers.urls is None else []
@@ -143,82 +129,37 @@ def _key(reference: str | None) -> str | None:
         return None
 
 
-def _ask_rest(answers: _Answers) -> None:
+def _ask_rest(answers: Answers, file: Path) -> None:
     listed = list(dict.fromkeys(served.id for one in answers.found for served in one.models))
     if answers.models is None and listed:
-        said = click.prompt("2/5 Models to offer", ", ".join(listed))
-        answers.models = tuple(part.strip() for part in said.split(",") if part.strip())
+        answers.models = _ask("2/5 Models to offer", ", ".join(listed), lambda text: split_models(text, listed))
     if answers.price is None and listed:
-        answers.price = click.prompt("3/5 Price of a million tokens, input then output, such as 0.9 4", "0 0")
+        answers.price = _ask("3/5 Price of a million tokens, input then output, such as 0.9 4", "0 0", price)
     if answers.listen is None:
-        answers.listen = click.prompt("4/5 Address of the API", "127.0.0.1:8400")
+        answers.listen = _ask("4/5 Address of the API", "127.0.0.1:8400", address)
     if answers.data is None:
         usual = str(data_directory(None))
         said = click.prompt("5/5 Data directory", usual)
-        answers.data = None if said == usual else said
+        answers.data = None if said == usual else _from(file, said)
 
 
-def _document(answers: _Answers) -> dict[str, Any]:
-    """The answers in the shape of a configuration file; what is a default is left out."""
-    server: dict[str, Any] = {}
-    if answers.listen:
-        host, _, port = answers.listen.rpartition(":")
-        if not port.isdigit():
-            raise Failure(f"--listen {answers.listen}: write HOST:PORT, such as 127.0.0.1:8400")
-        server = {"host": host.strip("[]") or "127.0.0.1", "port": int(port)}
-        server = {name: value for name, value in server.items() if value not in ("127.0.0.1", 8400)}
-    if answers.data:
-        server["data"] = answers.data
-    found = _resources(answers)
-    return {"server": server, "resources": found}
+def _from(file: Path, data: str) -> str:
+    """A path as the file has to say it: there, relative ones count from its folder, and here from the working directory."""
+    path = Path(data).expanduser()
+    return str(path if path.is_absolute() or file.parent == Path() else path.absolute())
 
 
-def _resources(answers: _Answers) -> dict[str, Any]:
-    urls = [url for url in answers.urls or () if url != OWN]
-    if not urls:
-        return {}
-    if answers.found:
-        listed = engines.resources(answers.found)
-    else:
-        names = ["engine" if number == 1 else f"engine-{number}" for number in range(1, len(urls) + 1)]
-        rows = [
-            {"name": name, "url": url.rstrip("/").removesuffix("/v1"), "kind": "openai"}
-            for name, url in zip(names, urls, strict=True)
-        ]
-        listed = {"engines": rows, "models": []}
-    for engine in listed["engines"]:
-        engine.pop("machine", None)
-        if answers.key:
-            engine["api_key"] = answers.key
-    known = {model["id"]: model for model in listed["models"]}
-    models = [_model(name, known, listed["engines"]) for name in answers.models or known]
-    if price := _price(answers.price):
-        models = [{**model, "prices": [price]} for model in models]
-    return {"engines": listed["engines"], "models": models}
+def _ask(question: str, default: str, read: Callable[[str], T]) -> T:
+    """An answer that can be used: one that cannot is told, and the question asked again."""
 
+    def attempt(text: str) -> T:
+        try:
+            return read(text)
+        except Failure as error:
+            raise click.UsageError(error.message) from None
 
-def _model(name: str, known: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """A model as it was asked for: `NAME`, or `NAME=THE-ENGINE'S-NAME`."""
-    public, _, inner = name.partition("=")
-    inner = inner or public
-    if known and inner not in known:
-        raise Failure(f"no engine lists the model {inner}; there are {', '.join(known)}")
-    targets = known[inner]["targets"] if known else [{"engine": row["name"], "model": inner} for row in rows]
-    shown = [{"engine": one["engine"]} if one["model"] == public else one for one in targets]
-    length = known.get(inner, {}).get("max_model_len")
-    return {"id": public, "targets": shown, **({"max_model_len": length} if length else {})}
-
-
-def _price(text: str | None) -> dict[str, Any] | None:
-    parts = (text or "").replace("/", " ").replace(",", " ").split()
-    if not parts or set(parts) == {"0"}:
-        return None
-    if len(parts) != 2:
-        raise Failure(f"--price {text}: write two amounts, input then output, such as '0.9 4'")
-    amounts = [
-        float(part) if _AMOUNT.fullmatch(part) else part for part in parts
-    ]  # what is none is told with its place
-    return dict(zip(("input", "output"), amounts, strict=True))
+    answer: T = click.prompt(question, default, value_proc=attempt)
+    return answer
 
 
 def _check(text: str, file: Path) -> None:
@@ -246,7 +187,7 @@ def _write(file: Path, text: str, *, force: bool) -> None:
         raise Failure(f"{file} cannot be written: {error.strerror}") from None
 
 
-def _tell(file: Path, document: dict[str, Any], answers: _Answers) -> None:
+def _tell(file: Path, document: dict[str, Any], answers: Answers) -> None:
     served, server = document["resources"], document["server"]
     what = "no engine: one found on this machine, else our own small one"
     if served:
@@ -265,5 +206,5 @@ def _tell(file: Path, document: dict[str, Any], answers: _Answers) -> None:
     click.echo("Next:")
     click.echo(f"  {name} config check{where}")
     click.echo(f"  {name} serve{'' if usual else f' --config {file}'}")
-    if "data" in server:
+    if "data" in server and not usual:
         click.echo(f"  export BEFFROI_DATA={server['data']}   # for the commands that talk to it")

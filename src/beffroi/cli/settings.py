@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which configuration a command works on, and what its options say over it: the same for `serve` as for `config`.
+"""What the options of a command say over a configuration, and how its faults are told: the same for `serve` as for `config`.
 
-In: `--config`, `$BEFFROI_CONFIG`, the working directory, options. Out: a path or none; overrides for `config.examine`; faults as text.
+In: options, a `Source`, faults. Out: overrides for `config.examine`; the values that only a start computes; text.
 """
 
 import os
@@ -11,13 +11,12 @@ from typing import Any, TypeVar
 
 import click
 
-from beffroi.cli.data import data_directory
+from beffroi.cli.data import usual_data
 from beffroi.config.environment import Overrides
-from beffroi.config.load import Invalid, Problem, Source, Spot
+from beffroi.config.load import Problem, Source
+from beffroi.config.problems import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
-USUAL = ("beffroi.yaml", "beffroi.yml", "beffroi.toml")
-VARIABLE = "BEFFROI_CONFIG"
 _PORT = click.IntRange(0, 65535)
 _OPTIONS = (
     click.option("--host", help="Address the API listens on.  [default: 127.0.0.1]"),
@@ -50,27 +49,10 @@ def overrides(**given: Any) -> Overrides:
     }
 
 
-def config_file(given: Path | None) -> Path | None:
-    """`given`, else `$BEFFROI_CONFIG`, else the one `beffroi.yaml` or `beffroi.toml` in the working directory, else None.
-
-    Raises:
-        Invalid: there are two of them here.
-    """
-    if given is not None:
-        return given
-    if value := os.environ.get(VARIABLE):
-        return Path(value).expanduser()
-    here = [Path(name) for name in USUAL if Path(name).is_file()]
-    if len(here) > 1:
-        names = " and ".join(map(str, here))
-        raise Invalid([Problem(Spot(str(Path.cwd())), "", f"has {names}", "name one of them with --config")])
-    return here[0] if here else None
-
-
 def effective_data(source: Source) -> Path:
     """The data directory of a start with this configuration: its `server.data`, else where every command looks."""
     told = source.document.server.data
-    return data_directory(None) if told is None else (source.base / told).expanduser().absolute()
+    return usual_data() if told is None else (source.base / told).expanduser().absolute()
 
 
 def effective_workers(source: Source) -> int:
@@ -79,13 +61,12 @@ def effective_workers(source: Source) -> int:
 
 
 def tell(problems: Iterable[Problem], *, word: str = "") -> None:
-    """Print faults for people, on standard error: where, what, and what to do below."""
+    """Print faults for people, on standard error: where and what, and below what to do."""
     for problem in problems:
-        where = click.style(str(problem.spot), bold=True)
-        name = f" {problem.name}:" if problem.name else ""
-        click.echo(f"{where}: {word}{name.lstrip() + ' ' if name else ''}{problem.message}", err=True)
-        if problem.remedy:
-            click.echo(f"    {problem.remedy}", err=True)
+        where = click.style(printable(str(problem.spot)), bold=True)
+        name = f"{problem.name}: " if problem.name else ""
+        click.echo(f"{where}: {word}{printable(name + problem.message)}", err=True)
+        click.echo(f"    {printable(problem.remedy)}", err=True)
 
 
 def count(number: int, what: str) -> str:

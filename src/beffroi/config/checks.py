@@ -26,7 +26,7 @@ class _Faults(list[Problem]):
 
     def note(self, place: Place, message: str, remedy: str) -> None:
         """A fault, unless the place is known to be wrong already."""
-        if self._source.sound(*place):
+        if self._source.broken.sound(*place):
             self.append(Problem(self._source.marks.value(place), dotted(place), message, remedy))
 
 
@@ -135,7 +135,7 @@ def check_tls(source: Source) -> list[Problem]:
             faults.note(
                 (*place, name), f"cannot read {path}: {reason}", "give the path of a PEM file this user may read"
             )
-    if readable and source.sound(*place) and (fault := _chain(certificate, key)):
+    if readable and source.broken.sound(*place) and (fault := _chain(certificate, key)):
         faults.note((*place, fault[0]), *fault[1])
     if tls.client_ca is not None and (reason_ca := check_authority(str(source.base / tls.client_ca))):
         faults.note((*place, "client_ca"), *reason_ca)

@@ -83,7 +83,7 @@ class _Compiler:
         self._more = more  # engines may exist that are not known here
 
     def _fault(self, place: Place, message: str, remedy: str) -> None:
-        if not any(place[: len(one)] == one for one in self._source.broken):  # else it is told already
+        if not self._source.broken.told(place):  # else it is told already
             self.problems.append(Problem(self._source.marks.value(place), dotted(place), message, remedy))
 
     def engines_of(self, source: Source) -> None:
@@ -170,7 +170,7 @@ class _Compiler:
     def _targets(self, model: schema.Model, place: Place) -> tuple[snapshot.Target, ...]:
         if not model.targets and len(self.engines) == 1 and not self._more:
             return (snapshot.Target(next(iter(self.engines)), model.id),)
-        if not model.targets and not self._more and self._source.sound(*place, "targets"):
+        if not model.targets and not self._more and self._source.broken.sound(*place, "targets"):
             why = f"there are {len(self.engines)} engines" if self.engines else "there is no engine"
             self._fault(
                 place,
@@ -189,7 +189,7 @@ class _Compiler:
                     f"there is no engine `{entry.engine}`; there are {known}",
                     f"did you mean `{near[0]}`?" if near else "name one of them, or add it under resources.engines",
                 )
-            if target in targets and self._source.sound(*spot):
+            if target in targets and self._source.broken.sound(*spot):
                 self._fault(spot, "stands twice in this pool", "keep one of them")
             targets[target] = None
         return tuple(targets)
@@ -201,13 +201,13 @@ class _Compiler:
             day = entry.effective
             effective = int(datetime.datetime.combine(day, datetime.time(), self._zone).timestamp()) if day else 0
             version = entry.version or f"{model.id}@{day.isoformat() if day else 'start'}"
-            if any(price.effective == effective for price in prices) and self._source.sound(*place):
+            if any(price.effective == effective for price in prices) and self._source.broken.sound(*place):
                 self._fault(
                     (*spot, "effective"),
                     "two prices of one model hold from the same day",
                     "give one of them another day in `effective`, or take it away",
                 )
-            elif version in self._versions and self._source.sound(*place):
+            elif version in self._versions and self._source.broken.sound(*place):
                 self._fault(
                     (*spot, "version"), f"the version `{version}` stands for another price already", "name it otherwise"
                 )
@@ -246,6 +246,6 @@ def _unsure(source: Source) -> bool:
     """Whether the name of some engine of this source is a stand-in: then one that is not found may be that one."""
     return any(
         len(one) < 2 or (one[:2] != ("resources", "models") and (len(one) < 4 or one[3:] == ("name",)))
-        for one in source.broken
+        for one in source.broken.places
         if one[:1] in ((), ("resources",))
     )

@@ -16,7 +16,8 @@ from beffroi.config.reference import DATA, PREFIX, SEPARATOR, special, strip, va
 # What programs of this project read beside settings.
 OTHERS = frozenset(f"{PREFIX}{name}" for name in ("CONFIG", "API_KEY", "BASE_URL", "CHILD", "REQUIRE"))
 _NUMBER = re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
-_ALIKE = 0.88
+_PARTS = frozenset(("SERVER", "GATEWAY"))
+_ALIKE = 0.8
 Overrides = Mapping[Place, tuple[Any, str]]
 
 
@@ -89,14 +90,20 @@ def _hint(name: str, known: Mapping[str, Any]) -> str:
         return f"write {variable(DATA)}, which every command reads"
     if place[0] == "resources":
         return "engines and models stand in a file; a secret in it may be a reference to a variable, `env:NAME`"
-    near = difflib.get_close_matches(name, known, 1, 0.5)
-    if near:
-        return f"did you mean {near[0]} (`{dotted(known[near[0]][0])}`)?"
+    bare = {one.removeprefix(PREFIX): one for one in known}
+    if near := difflib.get_close_matches(name.removeprefix(PREFIX), bare, 1, 0.5):
+        return f"did you mean {bare[near[0]]} (`{dotted(known[bare[near[0]]][0])}`)?"
     return "see `beffroi config show` for what there is, or unset it"
 
 
 def _alike(name: str, known: Mapping[str, Any]) -> str:
     """The variable that a name without two underscores was probably meant to be; empty when it looks like none."""
-    flat = {one.replace(SEPARATOR, "_"): one for one in known if one != variable(DATA)}
-    near = difflib.get_close_matches(name, flat, 1, _ALIKE)
+    part, _, rest = name.removeprefix(PREFIX).partition("_")
+    begin = f"{PREFIX}{part}{SEPARATOR}"
+    flat = {
+        one.removeprefix(begin).replace(SEPARATOR, "_"): one
+        for one in known
+        if one.startswith(begin) and part in _PARTS
+    }
+    near = difflib.get_close_matches(rest, flat, 1, _ALIKE)
     return flat[near[0]] if near else ""

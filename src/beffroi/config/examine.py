@@ -85,7 +85,4 @@ def _notes(reading: Reading, *, more: bool) -> list[Problem]:
         path = source.base / reference.removeprefix("file:")
         if reference.startswith("file:") and path.stat().st_mode & stat.S_IROTH:
             notes.append(((*place, "api_key"), f"everybody on this machine can read {path}", f"chmod 600 {path}"))
-    if models and not engines:
-        remedy = "this is as it should be if the engine is found on this machine or given with --engine"
-        notes.append((("resources", "models"), "there are models, and no engine in the file", remedy))
     return [Problem(source.marks.value(place), dotted(place), message, remedy) for place, message, remedy in notes]

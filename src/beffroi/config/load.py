@@ -7,14 +7,14 @@ What goes beyond the schema (names that clash, files that are missing) is told b
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from beffroi.config import toml_text, yaml_text
 from beffroi.config.environment import Overrides, lay_over
-from beffroi.config.problems import Invalid, Marks, Place, Problem, Spot, dotted
+from beffroi.config.problems import Broken, Invalid, Marks, Place, Problem, Spot, dotted
 from beffroi.config.reader import Reader
 from beffroi.config.schema import Document, Resources
 
@@ -38,11 +38,7 @@ class Source:
     file: str
     marks: Marks
     base: Path
-    broken: frozenset[Place] = frozenset()
-
-    def sound(self, *place: str | int) -> bool:
-        """Whether nothing at, above or below a place is a stand-in."""
-        return not any(one[: len(place)] == place[: len(one)] for one in self.broken)
+    broken: Broken = field(default_factory=Broken)
 
 
 EMPTY = Source(Document(), "(no file)", Marks("(no file)"), Path())
@@ -142,4 +138,4 @@ def _reading(
     notes = lay_over(value, marks, environ, overrides, problems) if isinstance(value, dict) else []
     reader = Reader(marks, problems)
     document = reader.struct(value, Document, ())
-    return Reading(Source(document, file, marks, base, frozenset(reader.broken)), problems, notes)
+    return Reading(Source(document, file, marks, base, reader.broken), problems, notes)

@@ -37,7 +37,12 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         said = f"{self.name}: {self.message}" if self.name else self.message
-        return f"{self.spot}: {said}; {self.remedy}" if self.remedy else f"{self.spot}: {said}"
+        return printable(f"{self.spot}: {said}; {self.remedy}" if self.remedy else f"{self.spot}: {said}")
+
+
+def printable(text: str) -> str:
+    """The text with signs that steer a terminal made visible: a name in a file may hold any."""
+    return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text)
 
 
 class Invalid(ValueError):
@@ -79,6 +84,27 @@ class Marks:
                     return Spot(self.file, *marks[place])
             place, order = place[:-1], (self.keys, self.values)
         return Spot(self.file, *self.values.get((), (0, 0)))
+
+
+class Broken:
+    """Places whose value is a stand-in, because what stood there was wrong or missing."""
+
+    def __init__(self) -> None:
+        self.places: set[Place] = set()
+        self._around: set[Place] = set()
+
+    def add(self, place: Place) -> None:
+        """One more."""
+        self.places.add(place)
+        self._around.update(place[:depth] for depth in range(len(place) + 1))
+
+    def told(self, place: Place) -> bool:
+        """Whether the place, or one around it, is a stand-in."""
+        return any(place[:depth] in self.places for depth in range(len(place) + 1))
+
+    def sound(self, *place: str | int) -> bool:
+        """Whether nothing at, above or below the place is one."""
+        return place not in self._around and not self.told(place)
 
 
 def dotted(place: Place) -> str:

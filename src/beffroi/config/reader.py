@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
-from beffroi.config.problems import Marks, Place, Problem, dotted
+from beffroi.config.problems import Broken, Marks, Place, Problem, dotted
 from beffroi.config.reference import (
     bounds,
     default_of,
@@ -35,9 +35,16 @@ class Reader:
     """Fills structs; never raises for what stands in the data."""
 
     def __init__(self, marks: Marks, problems: list[Problem]) -> None:
-        self.broken: set[Place] = set()
+        self.broken = Broken()
         self._marks = marks
         self._problems = problems
+        self._known: dict[type[msgspec.Struct], dict[str, msgspec.structs.FieldInfo]] = {}
+        self._elsewhere: dict[str, list[str]] = {}  # last part of a name → the whole names
+
+    def _fields(self, kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+        if kind not in self._known:
+            self._known[kind] = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        return self._known[kind]
 
     def _fault(self, place: Place, message: str, remedy: str, *, at_key: bool = False) -> None:
         spot = self._marks.key(place) if at_key else self._marks.value(place)
@@ -46,7 +53,7 @@ class Reader:
 
     def struct(self, value: object, kind: type[T], place: Place) -> T:
         """The group of settings at `place`; what is missing or wrong in it has a default or a stand-in."""
-        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        fields = self._fields(kind)
         if not isinstance(value, dict):
             names = ", ".join(f"`{name}`" for name in fields)
             self._fault(
@@ -62,7 +69,7 @@ class Reader:
                 self._fault(
                     (*place, str(name)[:_SHOWN]),
                     "there is no such setting",
-                    _hint(str(name), near, fields),
+                    self._hint(str(name), near, fields),
                     at_key=True,
                 )
             elif item is None:
@@ -72,11 +79,14 @@ class Reader:
         for name, field in fields.items():
             if name in taken:
                 continue
-            if field.required and place not in self.broken:
+            if field.required and place not in self.broken.places:
                 if name in value:
                     self._fault((*place, name), "has no value", f"write {wanted(field.type)}")
                 elif name not in meant:
-                    self._fault(place, f"`{name}` is missing", f"add `{name}`: {wanted(field.type)}", at_key=True)
+                    remedy = f"add `{name}`: {wanted(field.type)}"
+                    self._problems.append(
+                        Problem(self._marks.key(place), dotted(place), f"`{name}` is missing", remedy)
+                    )
                 self.broken.add((*place, name))
             taken[name] = "" if field.required else default_of(field)
         return kind(**taken)
@@ -116,6 +126,18 @@ class Reader:
             self._fault(place, must, _remedy(value, kind, field))
             return None
 
+    def _hint(self, name: str, near: list[str], fields: Iterable[str]) -> str:
+        """The nearest name of this group, or the group in which it is a name."""
+        if not self._elsewhere:
+            for one in reference():
+                self._elsewhere.setdefault(one.name.rsplit(".", 1)[-1], []).append(one.name)
+        elsewhere = self._elsewhere.get(name.strip())
+        if near and (not elsewhere or _squeeze(near[0]) == _squeeze(name)):
+            return f"did you mean `{near[0]}`?"
+        if elsewhere:
+            return f"it belongs elsewhere: {' or '.join(f'`{one}`' for one in elsewhere[:3])}"
+        return f"there are {', '.join(f'`{one}`' for one in fields)}"
+
 
 def _wanted(kind: Any) -> str:
     if (item := item_struct(strip(kind))) is not None:
@@ -141,16 +163,6 @@ def nearest(name: str, among: Iterable[str]) -> list[str]:
 def _squeeze(name: str) -> str:
     """`maxBody`, `max-body` and `MAX_BODY` are slips of the same name."""
     return re.sub(r"[^a-z0-9]", "", name.casefold())
-
-
-def _hint(name: str, near: list[str], fields: Iterable[str]) -> str:
-    """The nearest name of this group, or the group in which it is a name."""
-    elsewhere = [one for one in reference() if one.name.rsplit(".", 1)[-1] == name.strip()]
-    if near and (not elsewhere or _squeeze(near[0]) == _squeeze(name)):
-        return f"did you mean `{near[0]}`?"
-    if elsewhere:
-        return f"it belongs elsewhere: {' or '.join(f'`{one.name}`' for one in elsewhere[:3])}"
-    return f"there are {', '.join(f'`{one}`' for one in fields)}"
 
 
 def _remedy(value: object, kind: Any, field: msgspec.structs.FieldInfo | None) -> str:

@@ -46,6 +46,8 @@ def read(text: str, file: str) -> tuple[dict[str, object], Marks]:
         hint = next((hint for sign, hint in _HINTS if sign in said), "check quotes, brackets and commas of this line")
         spot = Spot(file, int(line), int(column))
         raise Invalid([Problem(spot, "", f"is not TOML: {_AT.sub('', said)}", hint)]) from None
+    except ValueError:  # what Python will not read as a number: it has thousands of figures
+        raise Invalid([Problem(Spot(file, 1), "", "has a number that is too long", "write a smaller number")]) from None
     except RecursionError:
         raise Invalid([Problem(Spot(file, 1), "", "is nested too deep", "write fewer brackets")]) from None
     return value, _Places(text.replace("\r\n", "\n"), file).marks

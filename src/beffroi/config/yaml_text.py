@@ -41,7 +41,9 @@ class _Loader(yaml.CSafeLoader):
             (f"{_TAG}int", re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$")),
             (
                 f"{_TAG}float",
-                re.compile(r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan)$"),
+                re.compile(
+                    r"(?:[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf)|\.nan)$"
+                ),
             ),
             (f"{_TAG}merge", re.compile(r"<<$")),
         ]
@@ -114,7 +116,9 @@ class _Walk:
         try:
             return self._loader.construct_object(node)
         except ValueError:
-            self._fault(node, place, "cannot be read as what its tag says", "take the tag away")
+            self._fault(
+                node, place, "is no number or text that can be read", "write a smaller number, and no tag before it"
+            )
             return None
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:

@@ -148,13 +148,10 @@ class Settings(msgspec.Struct, frozen=True):
         False
     )
     guard: Annotated[
-        dict[str, str],
+        dict[str, Annotated[str, Meta(extra_json_schema={"enum": [*GUARD_ACTS]})]],
         Meta(
             description="What each structure check does with a finding: off, annotate or block; annotate when left out.",
-            extra_json_schema={
-                "propertyNames": {"enum": [*GUARD_FEATURES]},
-                "additionalProperties": {"enum": [*GUARD_ACTS]},
-            },
+            extra_json_schema={"propertyNames": {"enum": [*GUARD_FEATURES]}},
         ),
     ] = {}
     time_zone: Annotated[str, Meta(description="IANA zone of the calendar that budgets and price dates follow.")] = (

@@ -14,10 +14,10 @@ import click
 
 from beffroi.cli import show
 from beffroi.cli.client import Failure
-from beffroi.cli.data import data_option
+from beffroi.cli.data import config_file, data_option
 from beffroi.cli.doctor import certificates, clock, disk, engines, machine, running
 from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Finding, Scene, look
-from beffroi.cli.settings import config_file, overrides, server_options
+from beffroi.cli.settings import overrides, server_options
 from beffroi.config.load import Invalid
 
 CHECKS: tuple[Callable[[Scene], Iterator[Finding]], ...] = (
