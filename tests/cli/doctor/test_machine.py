@@ -130,8 +130,8 @@ def reading(**change: object) -> clock.Reading:
         ({}, OK, "synchronised"),
         ({"synchronised": None}, OK, "does not say"),
         ({"synchronised": False}, WARNING, "nothing keeps it"),
-        ({"drift": -3.0}, WARNING, "3.00 s back"),
-        ({"drift": 3.0}, WARNING, "3.00 s forward"),
+        ({"drift": -3.0}, WARNING, "s back during"),
+        ({"drift": 3.0}, WARNING, "s forward during"),
         ({"wall": 1e9}, PROBLEM, "2001-09-09"),
     ],
 )
