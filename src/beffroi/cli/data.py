@@ -65,7 +65,7 @@ def data_option(command: F) -> F:
     """Adds `--data`; the command is given `data`, a `Path` or None, for `data_directory`."""
     option = click.option(
         "--data",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=click.Path(path_type=Path, file_okay=False, readable=False),  # whose it is, the command says better
         default=None,
         help="Data directory; else $BEFFROI_DATA, server.data of the configuration, ./.beffroi if it is there, ~/.local/share/beffroi.",
     )

@@ -4,10 +4,13 @@
 import csv
 import errno
 import io
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -60,13 +63,30 @@ def test_a_check_that_cannot_be_made_is_a_problem_and_stops_no_other(
     """Such as a disk that does not say how large it is."""
 
     def refuse(_: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied")
+        raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "statvfs", refuse)
     found = list(examine(Scene(tmp_path)))
     assert len(found) >= len(CHECKS)
-    (space,) = [one for one in found if one.check == "space"]
-    assert space.state == PROBLEM and "Permission denied" in space.finding
+    (space,) = [one for one in found if one.check == "disk space"]
+    assert space.state == PROBLEM and "Input/output error" in space.finding
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_as_the_wrong_user_there_is_one_problem_and_not_five(tmp_path: Path) -> None:
+    """What cannot be looked at for want of rights is said to be so; the directory's check says whose it is."""
+    data = Path(tempfile.mkdtemp(prefix="bf-"))
+    (data / "snapshot.bin").write_bytes(b"x")
+    before = "import encodings.idna, google_crc32c, httptools, os, pwd, sqlalchemy, sys, uvloop; from beffroi.cli.main import main; os.setuid(65534); main(sys.argv[1:])"
+    ports = ["--port", str(free_port()), "--control-port", str(free_port())]
+    command = [sys.executable, "-c", before, "doctor", "--json", "--data", str(data), *ports]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd="/")
+    shutil.rmtree(data)
+    assert done.stdout, done.stderr
+    found = json.loads(done.stdout)["checks"]
+    assert [one["check"] for one in found if one["state"] == PROBLEM] == ["data directory"], found
+    unseen = {one["check"] for one in found if one["finding"].startswith("Not examined")}
+    assert unseen == {"data version", "fsync", "locks", "beffroi"}
 
 
 def test_two_configurations_in_one_place_are_refused(tmp_path: Path) -> None:

@@ -20,27 +20,28 @@ from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Finding, Scene, look
 from beffroi.cli.settings import overrides, server_options
 from beffroi.config.load import Invalid
 
-CHECKS: tuple[Callable[[Scene], Iterator[Finding]], ...] = (
-    machine.python,
-    machine.packages,
-    machine.kernel,
-    machine.descriptors,
-    machine.cores,
-    machine.memory,
-    disk.directory,
-    running.version,
-    disk.filesystem,
-    disk.space,
-    disk.syncing,
-    disk.locks,
-    clock.zones,
-    running.configuration,
-    running.another,
-    running.ports,
-    certificates.certificates,
-    engines.engines,
-    clock.clock,  # last: it also says whether the clock jumped meanwhile
-)
+CHECKS: dict[str, Callable[[Scene], Iterator[Finding]]] = {
+    "python": machine.python,
+    "packages": machine.packages,
+    "kernel": machine.kernel,
+    "descriptors": machine.descriptors,
+    "cores": machine.cores,
+    "memory": machine.memory,
+    "data directory": disk.directory,
+    "data version": running.version,
+    "file system": disk.filesystem,
+    "disk space": disk.space,
+    "fsync": disk.syncing,
+    "locks": disk.locks,
+    "time zone": clock.zones,
+    "configuration": running.configuration,
+    "beffroi": running.another,
+    "port": running.ports,
+    "certificate": certificates.certificates,
+    "engines": engines.engines,
+    "clock": clock.clock,  # last: it also says whether the clock jumped meanwhile
+}
+_OTHER_USER = "Run it as the user who runs Beffroi."
 _LOOKS = {OK: show.GOOD, WARNING: show.WARN, PROBLEM: show.BAD}
 _NAME, _STATE = 16, 8  # columns
 
@@ -83,12 +84,13 @@ def doctor(data: Path | None, config: Path | None, out: show.Output, **options: 
 
 def examine(scene: Scene) -> Iterator[Finding]:
     """Every check in turn; one that the machine does not let be made is a problem itself."""
-    for check in CHECKS:
+    for name, check in CHECKS.items():
         try:
             yield from check(scene)
+        except PermissionError:  # one reason, told once as a problem: by the check of the data directory
+            yield Finding(name, WARNING, "Not examined: this user may not.", _OTHER_USER)
         except OSError as error:
-            name = check.__name__.replace("_", " ")
-            yield Finding(name, PROBLEM, f"Cannot be examined: {error}.", "Run it as the user who runs Beffroi.")
+            yield Finding(name, PROBLEM, f"Cannot be examined: {error}.", _OTHER_USER)
 
 
 def _print(finding: Finding) -> None:

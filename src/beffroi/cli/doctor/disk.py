@@ -29,6 +29,12 @@ _SLOW, _HOPELESS = 0.05, 0.5  # seconds of a usual sync
 _MEMORY = ("tmpfs", "ramfs")
 _NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "lustre", "beegfs", "gpfs", "glusterfs", "sshfs", "davfs")
 _LOCAL_DISK = "Choose a directory on a local disk with --data or server.data."
+_BROKEN = "Look for disk errors (dmesg), or choose another disk with --data."
+_REMEDIES = {
+    errno.ENOSPC: "Make room: what cannot be recorded is not served.",
+    errno.EDQUOT: "Make room, or raise the user's quota: what cannot be recorded is not served.",
+    errno.EROFS: "See in dmesg whether the disk failed; then mount it writable: mount -o remount,rw.",
+}
 _SECOND = "import fcntl,os,sys\ntry: fcntl.lockf(os.open(sys.argv[1],os.O_RDWR),fcntl.LOCK_EX|fcntl.LOCK_NB,1,0)\nexcept BlockingIOError: sys.exit(3)"
 
 
@@ -144,11 +150,11 @@ def syncing(scene: Scene) -> Iterator[Finding]:
                 began = time.perf_counter()
                 os.fsync(file.fileno())
                 took.append(time.perf_counter() - began)
+    except PermissionError:
+        raise
     except OSError as error:
-        yield Finding(
-            "fsync", PROBLEM, f"A file in {_nearest(scene.data)} cannot be written and synced: {error.strerror or error}.",
-            "Make room, mount it writable, or look for disk errors (dmesg), as the sentence says.",
-        )  # fmt: skip
+        said = f"A file in {_nearest(scene.data)} cannot be written and synced: {error.strerror or error}."
+        yield Finding("fsync", PROBLEM, said, _REMEDIES.get(error.errno or 0, _BROKEN))
         return
     yield judge_sync(took)
 
@@ -171,6 +177,8 @@ def locks(scene: Scene) -> Iterator[Finding]:
     try:
         with _probe(scene.data) as file:
             missing = try_locks(file)
+    except PermissionError:
+        raise
     except OSError as error:
         missing = [str(error.strerror or error)]
     if missing:

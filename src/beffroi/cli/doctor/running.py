@@ -5,6 +5,7 @@ In: a `Scene`. Out: findings.
 """
 
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -57,6 +58,8 @@ def version(scene: Scene) -> Iterator[Finding]:
         else:
             yield Finding(name, OK, "Nothing is there yet.")
         return
+    except PermissionError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         yield Finding(name, PROBLEM, f"{file} cannot be read: {error}.", "Restore the data directory from a backup.")
         return
@@ -105,6 +108,8 @@ def _judge_ledger(name: str, database: Path, layout: str, newer: str) -> Finding
 def another(scene: Scene) -> Iterator[Finding]:
     """The Beffroi on this data directory, and whether it is well."""
     name = "beffroi"
+    if scene.data.is_dir() and not os.access(scene.data, os.R_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(scene.data))
     if not scene.supervisor:
         yield Finding(name, OK, f"None runs on {scene.data}: a start finds it free.")
         return
@@ -163,10 +168,10 @@ def ports(scene: Scene) -> Iterator[Finding]:
 def judge_port(name: str, host: str, port: int, option: str, supervisor: int) -> Finding:
     """Whether `host` and `port` can be bound, else who has them."""
     reason = bindable(host, port)
-    if reason is None and supervisor:
+    if reason is None and supervisor and port:
         return Finding(name, OK, f"{port} on {host} is free: the Beffroi that runs listens elsewhere.")
     if reason is None:
-        return Finding(name, OK, f"{port} on {host} is free.")
+        return Finding(name, OK, f"{port} on {host} is free." if port else f"The start takes any free one on {host}.")
     if "in use" not in reason:
         return Finding(
             name,

@@ -75,14 +75,24 @@ def look(file: Path | None, overrides: Overrides) -> Scene:
     config = None
     if not faults and source.document.resources.engines:
         config = compile_all([source], 0, os.environ).config
-    elif not faults and (data / SNAPSHOT).exists():
-        try:
-            config = load_config(data)
-        except (OSError, Damaged) as error:
-            faults.append(
-                (f"{data / SNAPSHOT}: {error}", "Restore it from a backup, or move it away: a start writes it anew.")
-            )
+    elif not faults:
+        config = _served_last(data, faults)
     return Scene(data, file, source.document.server, source.base, config, tuple(faults), tuple(notes), holder(data))
+
+
+def _served_last(data: Path, faults: list[tuple[str, str]]) -> Config | None:
+    try:
+        return load_config(data)
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+        PermissionError,
+    ):  # nothing yet; or the directory's own check says it
+        return None
+    except (OSError, Damaged) as error:
+        remedy = "Restore it from a backup, or move it away: a start writes it anew."
+        faults.append((f"{data / SNAPSHOT}: {error}", remedy))
+        return None
 
 
 def holder(data: Path) -> int:
