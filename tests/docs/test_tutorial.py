@@ -5,7 +5,9 @@ A reader has a checkout and two terminals. `make serve` is what keeps running in
 A block of plain text under a command is what it prints.
 """
 
+import contextlib
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +50,17 @@ def commands(page: str) -> list[tuple[Block, str]]:
     return found
 
 
+def settled(terminal: Terminal, command: str, expected: str, printed: str) -> str:
+    """What the command prints once that is what is expected, or at last."""
+    for _ in range(20):
+        with contextlib.suppress(AssertionError):
+            shows(printed, expected)
+            break
+        time.sleep(0.25)
+        printed = terminal.enter(command)
+    return printed
+
+
 def test_every_command_of_the_tutorial_does_what_the_page_says(terminal: Terminal) -> None:
     """From nothing to a revoked key and its bill."""
     steps = commands(ENGLISH)
@@ -55,6 +68,8 @@ def test_every_command_of_the_tutorial_does_what_the_page_says(terminal: Termina
     for block, expected in steps:
         serving = block.text.startswith("make serve")
         printed = terminal.serve(block.text) if serving else terminal.enter(block.text)
+        if "beffroi usage" in block.text:  # "a moment later": this reader is faster than the books
+            printed = settled(terminal, block.text, expected, printed)
         shows(printed, expected)
     terminal.interrupt()
     assert "Traceback" not in terminal.served()
