@@ -107,8 +107,10 @@ class Tree:
             if other == language:
                 return f"{label}({up}{goal_name}.md{end})"
             return f"{label}(site:{up}../{other}/{goal_name}.html{end})"
-        if goal.is_dir() or not goal.is_relative_to(ROOT):
-            return f"`{goal.relative_to(ROOT)}`" if goal.is_relative_to(ROOT) else label[1:-1]
+        if not goal.is_relative_to(ROOT) or not goal.exists():
+            return f"{label}({target})"  # Sphinx says that it leads nowhere
+        if goal.is_dir():
+            return f"`{goal.relative_to(ROOT)}`"
         place = goal.relative_to(ROOT).as_posix()
         self.files.add(goal)
         if label.startswith("!"):

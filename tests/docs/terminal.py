@@ -47,7 +47,7 @@ class Terminal:
         self.folder = folder
         self.log = folder.parent / f"{folder.name}.first-terminal.log"
         self.log.touch()
-        self._count = 0
+        self._count = self._first = 0
         self._shell = subprocess.Popen(
             [*own_network(), "bash", "--noprofile", "--norc"],
             cwd=folder,
@@ -90,6 +90,7 @@ class Terminal:
     def serve(self, command: str, *, ready: str = "Ctrl-C stops", within: float = 60) -> str:
         """Type a command that keeps running into the first terminal, after Ctrl-C to what ran there; → what it shows once it is ready."""
         self.interrupt()
+        self.log.write_bytes(b"")
         # Background jobs of a shell without job control ignore SIGINT; a terminal's foreground job does not.
         self._first = int(
             self.enter(
@@ -102,8 +103,6 @@ class Terminal:
         )
         assert ready in self.served(), f"{command} ended:\n{self.served()}"
         return self.served()
-
-    _first = 0
 
     def interrupt(self) -> None:
         """Ctrl-C in the first terminal."""
