@@ -54,8 +54,8 @@ class Terminal:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={key: value for key, value in os.environ.items() if not key.startswith("BEFFROI_")}
-            | {"PYTHONUNBUFFERED": "1", "TERM": "dumb", "COLUMNS": "160"}
+            env={key: value for key, value in os.environ.items() if not key.startswith(("BEFFROI_", "XDG_"))}
+            | {"HOME": str(folder), "PYTHONUNBUFFERED": "1", "TERM": "dumb", "COLUMNS": "160"}
             | (env or {}),
             start_new_session=True,
         )
