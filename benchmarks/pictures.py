@@ -27,7 +27,7 @@ WORDS = {
         "half": "Added to a request, median, in microseconds",
         "idle": "Memory of an open stream that waits, in KiB",
         "tree": "and the control process, which ships the journal",
-        "spread": "The line goes from the lowest round to the highest; an arrow says that it goes on.",
+        "spread": "Line: from the lowest round to the highest; with an arrow, it goes on.",
         "workers": "workers",
     },
     "fr": {
@@ -38,7 +38,7 @@ WORDS = {
         "half": "Ajouté à une requête, médiane, en microsecondes",
         "idle": "Mémoire d'un flux ouvert qui attend, en Kio",
         "tree": "et le processus de contrôle, qui verse le journal",
-        "spread": "Le trait va de la manche la plus basse à la plus haute ; une flèche dit qu'il continue.",
+        "spread": "Trait : de la manche la plus basse à la plus haute ; flèche : il continue.",
         "workers": "workers",
     },
 }
@@ -66,12 +66,16 @@ def number(value: float, language: str) -> str:
     return text.replace(",", "\u202f").replace(".", ",") if language == "fr" else text
 
 
-def _text(x: float, y: float, text: str, *, size: int = 13, fill: str = INK, anchor: str = "start", bold: bool = False) -> str:
+def _text(
+    x: float, y: float, text: str, *, size: int = 13, fill: str = INK, anchor: str = "start", bold: bool = False
+) -> str:
     weight = ' font-weight="600"' if bold else ""
     return f'<text x="{x:g}" y="{y:g}" font-size="{size}" fill="{fill}" text-anchor="{anchor}"{weight}>{text}</text>'
 
 
-def _panel(run: dict[str, Any], workload: str, key: str, top: float, title: str, language: str, tree: str = "") -> tuple[list[str], float]:
+def _panel(
+    run: dict[str, Any], workload: str, key: str, top: float, title: str, language: str, tree: str = ""
+) -> tuple[list[str], float]:
     """A group of bars, one a gateway, on a scale of its own; → lines, and where it ends."""
     rows = [(name, series(run, name, workload, key)) for name in GATEWAYS]
     rows = [(name, values) for name, values in rows if values]

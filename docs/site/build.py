@@ -130,7 +130,9 @@ class Tree:
         for section, title in SECTIONS.items():
             listed = [name for name in names if name.startswith(f"{section}/")]
             if listed:
-                parts.append("\n".join(["", "```{toctree}", ":hidden:", f":caption: {title[language]}", *listed, "```"]))
+                parts.append(
+                    "\n".join(["", "```{toctree}", ":hidden:", f":caption: {title[language]}", *listed, "```"])
+                )
         return "\n".join(parts) + "\n"
 
 
@@ -161,7 +163,9 @@ def sphinx(language: str, source: Path, out: Path) -> str:
         capture_output=True,
         text=True,
     )  # fmt: skip
-    return "" if done.returncode == 0 else f"{language}: sphinx ended with {done.returncode}\n{done.stdout}{done.stderr}"
+    return (
+        "" if done.returncode == 0 else f"{language}: sphinx ended with {done.returncode}\n{done.stdout}{done.stderr}"
+    )
 
 
 def build(out: Path) -> list[str]:

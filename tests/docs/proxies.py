@@ -152,5 +152,3 @@ class Proxy:
         config = self.folder / "haproxy.cfg"
         config.write_text(re.sub(r"maxconn \d+", "maxconn 200", text))
         return [program("haproxy"), "-db", "-f", str(config)]
-
-

@@ -99,7 +99,9 @@ class Terminal:
             ).split()[-1]
         )
         wait_for(
-            lambda: ready in self.served() or not alive(self._first), within, f"{command!r} shows {ready!r}:\n{self.served()}"
+            lambda: ready in self.served() or not alive(self._first),
+            within,
+            f"{command!r} shows {ready!r}:\n{self.served()}",
         )
         assert ready in self.served(), f"{command} ended:\n{self.served()}"
         return self.served()

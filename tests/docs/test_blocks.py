@@ -31,8 +31,9 @@ def unclaimed(block: Block) -> str:
         test = ROOT / block.run_by
         if not test.is_file():
             return f"{block}: there is no {block.run_by}"
-        if block.page.name not in test.read_text("utf-8"):
-            return f"{block}: {block.run_by} does not name {block.page.name}"
+        page = block.page.name.replace(".fr.md", ".md")  # a French page has the blocks of the English one
+        if page not in test.read_text("utf-8"):
+            return f"{block}: {block.run_by} does not name {page}"
         return ""
     lines = [line.partition("  #")[0].strip() for line in block.text.splitlines()]
     left = [line for line in lines if line and line not in ELSEWHERE]
@@ -52,6 +53,15 @@ def test_every_file_that_is_said_to_run_something_is_there() -> None:
         if not place.startswith("not run: "):
             text = (ROOT / place).read_text("utf-8")
             assert command in text or '"make", "serve"' in text, f"{place} does not run {command}"
+
+
+def test_a_page_in_french_has_the_commands_and_files_of_the_english_one() -> None:
+    """What was tried in one language holds in the other; what is shown may be translated."""
+    for page in tracked():
+        if page.name.endswith(".fr.md"):
+            english = page.with_name(page.name.replace(".fr.md", ".md"))
+            mine, theirs = ([b.text for b in blocks(one) if b.language not in {"", "text"}] for one in (page, english))
+            assert mine == theirs, f"{name(page)} differs from {name(english)}"
 
 
 PAGE = """# Page

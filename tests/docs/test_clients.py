@@ -57,7 +57,13 @@ def expected(block: Block) -> str:
 def run(command: list[str], served: Served) -> str:
     """What a program prints."""
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=90, env=environment(served), cwd=served.data.parent
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        env=environment(served),
+        cwd=served.data.parent,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

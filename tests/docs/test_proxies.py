@@ -83,9 +83,7 @@ class Before:
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def before(
-    request: pytest.FixtureRequest, place: Path, behind: tuple[Served, ScriptedEngine]
-) -> Iterator[Before]:
+def before(request: pytest.FixtureRequest, place: Path, behind: tuple[Served, ScriptedEngine]) -> Iterator[Before]:
     """Each proxy in turn."""
     proxy = Proxy(
         request.param, place / request.param, f"127.0.0.1:{behind[0].port}", place / "site.pem", place / "site.key"
@@ -180,7 +178,13 @@ def test_haproxy_can_say_it_by_proxy_v2_instead(place: Path, request: pytest.Fix
     settings = {"trusted_proxies": ["127.0.0.9"], "proxy_protocol": True}  # the harness asks without PROXY v2
     with ScriptedEngine() as engine, Served(place / "v2", {"e0": engine.url}, settings=settings) as served:
         server = f"127.0.0.1:{served.port}"
-        proxy = Proxy("haproxy", place / "haproxy-v2", f"{server} source 127.0.0.9 send-proxy-v2", place / "site.pem", place / "site.key")
+        proxy = Proxy(
+            "haproxy",
+            place / "haproxy-v2",
+            f"{server} source 127.0.0.9 send-proxy-v2",
+            place / "site.pem",
+            place / "site.key",
+        )
         request.addfinalizer(proxy.start().stop)
         answer = Before(proxy, served, engine).ask()
         rows = served.settled([answer.get("x-request-id") or ""])

@@ -14,7 +14,15 @@ import pytest
 from docs.site import build
 from tests.harness import ROOT
 
-LOADS = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "use": "href", "object": "data"}
+LOADS = {
+    "script": "src",
+    "img": "src",
+    "link": "href",
+    "iframe": "src",
+    "source": "src",
+    "use": "href",
+    "object": "data",
+}
 
 
 class Page(HTMLParser):
