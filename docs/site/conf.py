@@ -63,7 +63,7 @@ html_theme_options = {
 }
 
 
-def _languages(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+def _languages(app: Sphinx, pagename: str, _template: str, context: dict[str, Any], _doctree: Any) -> None:
     """The page's address in the other language, or that tree's first page."""
     known = json.loads((Path(app.srcdir) / "languages.json").read_text())
     other = "en" if _french else "fr"

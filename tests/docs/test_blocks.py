@@ -13,9 +13,18 @@ ELSEWHERE = {
     "make serve": ".ci/newcomer.py",
     "make test": ".ci/run",
     "make check": ".ci/run",
+    "make format": "not run: writes the source; make check looks at what it would write",
+    "make docs": "not run: calls what tests/docs/test_site.py calls",
     'make serve ARGS="--engine http://127.0.0.1:8000"': "not run: names an engine of the reader's; tests/supervisor/test_engines.py names others",
 }
 """Commands that papers without marks name (README, …), with the file that runs them or the reason why none does."""
+
+
+NOT_RUN = {
+    "benchmarks/README.md": "wants a quiet machine for minutes; tests/benchmarks runs its parts",
+    "recipes/tiny-model/README.md": "forty minutes of training, the record of a run",
+}
+"""Papers whose commands are not run, and why."""
 
 
 def shell_blocks() -> list[Block]:
@@ -25,6 +34,8 @@ def shell_blocks() -> list[Block]:
 
 def unclaimed(block: Block) -> str:
     """What a block lacks; "" if nothing."""
+    if name(block.page) in NOT_RUN:
+        return ""
     if block.reason:
         return "" if len(block.reason) > 8 else f"{block}: `{block.reason}` is no reason"
     if block.run_by:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from docs.site.build import prose
+
 from tests.harness import program, skip
 from tests.house.test_source import name, tracked
 

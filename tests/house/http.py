@@ -136,6 +136,7 @@ def page() -> str:
         "",
         *_rows("| Method | Path | What it does |", [row for row in control if row not in open_rows]),
         "",
+        "<!-- run by tests/house/test_http.py -->",
         "```sh",
         "curl --unix-socket .beffroi/control.sock http://beffroi/api/v1/status",
         "```",

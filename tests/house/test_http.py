@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The HTTP page is what a running Beffroi does: its routes, headers and statuses, asked for on sockets."""
 
+import json
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from beffroi.gateway.reader import _HEADERS
 from tests.client import Answer, call, chat, request
+from tests.docs.blocks import of
 from tests.gateway.door import Door, opened
+from tests.harness import program
 from tests.house import http
 
 
@@ -59,3 +63,14 @@ def test_every_header_of_every_kind_of_answer_is_on_the_page(door: Door) -> None
     assert seen == set(http.ANSWERED)
     known = {str(status) for status, _, _ in http.statuses()}
     assert {str(answer.status) for answer in kinds.values()} <= known
+
+
+def test_the_command_of_the_page_answers(door: Door) -> None:
+    """docs/reference/http.md: what is on control.sock is there for its owner."""
+    program("curl")
+    (block,) = of("docs/reference/http.md", "sh")
+    (door.served.data.parent / ".beffroi").symlink_to("data")
+    done = subprocess.run(
+        ["bash", "-ec", block.text], cwd=door.served.data.parent, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["models"] == ["words"]

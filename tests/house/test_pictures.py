@@ -51,5 +51,5 @@ def test_every_picture_is_well_formed_and_stands_within_its_frame() -> None:
             if one.tag.endswith("}text"):
                 wide = len(one.text or "") * 0.56 * float(one.attrib["font-size"])
                 left = float(one.attrib["x"]) - (wide if one.attrib["text-anchor"] == "end" else 0)
-                assert 0 <= left and left + wide <= width, (name, one.text)
+                assert left >= 0 and left + wide <= width, (name, one.text)
                 assert float(one.attrib["y"]) < height, name
