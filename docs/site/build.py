@@ -43,6 +43,15 @@ SECTIONS = {
 }
 LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\[\]]*\])*\])\(([^)\s]+)\)")
 FENCE = re.compile(r"^(`{3,}|~{3,})")
+SAME = re.compile(r"(?<=\*)(En français : |In English: |Lire en français : |Read in English:\s)\[[^\]]*\]")
+SAYS = {
+    "En français : ": "cette page",
+    "In English: ": "this page",
+    "Lire en français : ": "cette page",
+    "Read in English:\n": "this page",
+    "Read in English: ": "this page",
+}
+"""A file's name as the text of the link to the other language is for those who read the file; a site says it in words."""
 FRONT = """<!doctype html><meta charset="utf-8"><title>Beffroi</title>
 <meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="0; url=en/index.html">
 <p><a href="en/index.html" lang="en">Beffroi in English</a> · <a href="fr/index.html" lang="fr">Beffroi en français</a></p>
@@ -140,7 +149,8 @@ def stage(tree: Tree, language: str, folder: Path) -> None:
     """Copies of one language's pages, ready for Sphinx."""
     for path, (mine, name) in tree.pages.items():
         if mine == language:
-            text = tree.turned(path, path.read_text("utf-8"))
+            text = SAME.sub(lambda found: f"{found[1]}[{SAYS[found[1]]}]", path.read_text("utf-8"), count=1)
+            text = tree.turned(path, text)
             place = folder / f"{name}.md"
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text + (tree.contents(language) if name == "index" else ""), "utf-8")

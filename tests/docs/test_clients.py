@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/how-to/client-libraries.md: each program of the page that has its library here, against the embedded engine.
 
-`python -m tests.docs.test_clients PYTHON [NODE_MODULES]` runs the others, by a Python and a folder that have them.
+`python -m tests.docs.test_clients PYTHON,PYTHON… [NODE_MODULES]` runs them all, by Pythons and a folder that have the libraries.
 """
 
 import importlib.util
@@ -74,7 +74,7 @@ def test_a_program_of_the_page_prints_the_answer(block: Block, served: Served) -
     """As it stands there."""
     if block.language == "js":
         pytest.skip("npm packages are not installed here; `python -m tests.docs.test_clients` runs it")
-    for module in re.findall(r"^(?:from|import) (\w+)", block.text, re.MULTILINE):
+    for module in imports(block):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not in the development environment; `python -m tests.docs.test_clients` runs it")
     assert expected(block) in run([sys.executable, "-c", block.text], served)
@@ -88,7 +88,22 @@ def test_the_commands_of_the_page_answer(served: Served) -> None:
     assert "2 + 3 = 5" in run(["bash", "-ec", script], served)
 
 
-def everything(python: str, modules: str | None) -> None:
+def imports(block: Block) -> list[str]:
+    """The modules of a Python program."""
+    return re.findall(r"^(?:from|import) (\w+)", block.text, re.MULTILINE)
+
+
+def has(python: str, block: Block) -> bool:
+    """Whether an interpreter has what a program imports."""
+    return (
+        subprocess.run(
+            [python, "-c", f"import {', '.join(imports(block))}"], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
+
+
+def everything(pythons: list[str], modules: str | None) -> None:
     """All programs, with libraries from elsewhere."""
     with tempfile.TemporaryDirectory(prefix="bf-") as folder:
         served = Served(Path(folder) / "data", bare=True, arguments=("--engine", "embedded"))
@@ -96,14 +111,21 @@ def everything(python: str, modules: str | None) -> None:
             if modules:
                 (Path(folder) / "node_modules").symlink_to(Path(modules).absolute())
             for block in PROGRAMS:
-                if block.language == "js" and not modules:
+                if block.language == "js":
+                    runs = "node" if modules else None
+                else:
+                    runs = next((one for one in pythons if has(one, block)), None)
+                if runs is None:
+                    print(f"{block.heading:16} not run: its library is not there")
                     continue
                 file = Path(folder) / ("one.py" if block.language == "python" else "one.mjs")
                 file.write_text(block.text)
-                printed = run([python if block.language == "python" else "node", str(file)], served)
+                printed = run([runs, str(file)], served)
                 assert expected(block) in printed, f"{block}: {printed}"
                 print(f"{block.heading:16} {printed.strip()[:100]}")
 
 
 if __name__ == "__main__":
-    everything(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)
+    everything(
+        [str(Path(one).absolute()) for one in sys.argv[1].split(",")], sys.argv[2] if len(sys.argv) > 2 else None
+    )

@@ -37,6 +37,12 @@ SECTIONS = {
 }
 FIRST = {"how-to": ("install", "configure", "check-a-machine"), "adr": ()}
 """What opens a section; the rest follows by name."""
+SAYS = {
+    "en": "Beffroi is a gateway for an organisation's language models: the OpenAI API in front, engines of your own behind, and at any\n"
+    "time the exact answer to who used what and what it cost. New here? [Getting started](tutorial/getting-started.md) takes ten minutes.",
+    "fr": "Beffroi est une passerelle pour les modèles de langue d'une organisation : l'API d'OpenAI devant, vos propres moteurs derrière, et à\n"
+    "tout moment la réponse exacte à qui a consommé quoi et à quel coût. Pour commencer : [premiers pas](tutorial/getting-started.fr.md), dix minutes.",
+}
 WRITTEN = {
     "en": "_Written from the pages' titles by `python -m tests.house.pages`._",
     "fr": "_Page écrite d'après les titres des pages par `python -m tests.house.pages`._",
@@ -58,7 +64,7 @@ def _pages(section: str) -> list[Path]:
 
 def english() -> str:
     """docs/README.md."""
-    lines = ["# Beffroi's pages", "", "*En français : [README.fr.md](README.fr.md).*"]
+    lines = ["# Beffroi's pages", "", "*En français : [README.fr.md](README.fr.md).*", "", SAYS["en"]]
     for section, (head, says, _, _) in SECTIONS.items():
         if not _pages(section):
             continue
@@ -72,7 +78,7 @@ def english() -> str:
 
 def french() -> str:
     """docs/README.fr.md: pages in French by their French title, the others by their English one."""
-    lines = ["# Les pages de Beffroi", "", "*In English: [README.md](README.md).*"]
+    lines = ["# Les pages de Beffroi", "", "*In English: [README.md](README.md).*", "", SAYS["fr"]]
     for section, (_, _, head, says) in SECTIONS.items():
         if not _pages(section):
             continue
