@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fenced blocks of Markdown pages, and what a page says of how each is tested.
 
-In: a page. Out: its blocks. A page says it in comments, which readers do not see:
+In: a page. Out: its blocks. The docstring of a test module names the page whose commands it runs; what differs from that a
+page says in comments, which readers do not see:
 
     <!-- commands: run by tests/docs/test_tutorial.py -->   all blocks of the page that say nothing else
     <!-- run by tests/docs/test_proxies.py -->              the block that follows

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every command on every page is run by a test, or the page says why it is not."""
 
+import ast
+import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.docs.blocks import Block, blocks
 from tests.harness import ROOT
-from tests.house.test_source import name, tracked
+from tests.house.test_source import name, python, tracked
 
 ELSEWHERE = {
     "make serve": ".ci/newcomer.py",
@@ -32,6 +35,13 @@ def shell_blocks() -> list[Block]:
     return [block for page in tracked() if page.suffix == ".md" for block in blocks(page) if block.is_shell]
 
 
+@cache
+def claimed() -> frozenset[str]:
+    """Pages that a test module says it runs: those that its first words name."""
+    said = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "" for path in python("tests"))
+    return frozenset(page for text in said for page in re.findall(r"[\w-]+\.md", text.replace(".fr.md", ".md")))
+
+
 def unclaimed(block: Block) -> str:
     """What a block lacks; "" if nothing."""
     if name(block.page) in NOT_RUN:
@@ -46,13 +56,15 @@ def unclaimed(block: Block) -> str:
         if page not in test.read_text("utf-8"):
             return f"{block}: {block.run_by} does not name {page}"
         return ""
+    if block.page.name.replace(".fr.md", ".md") in claimed():
+        return ""
     lines = [line.partition("  #")[0].strip() for line in block.text.splitlines()]
     left = [line for line in lines if line and line not in ELSEWHERE]
     return f"{block}: no test runs `{left[0]}`" if left else ""
 
 
 def test_every_block_of_commands_is_run_or_says_why_not() -> None:
-    """Write `<!-- run by tests/… -->` or `<!-- not run: REASON -->` over it (tests/docs/blocks.py has the forms)."""
+    """Name the page in the docstring of the test that runs it, or write `<!-- run by tests/… -->` or `<!-- not run: REASON -->` over it (tests/docs/blocks.py has the forms)."""
     found = shell_blocks()
     assert len(found) > 10
     assert [fault for block in found if (fault := unclaimed(block))] == []
@@ -104,7 +116,7 @@ five: 5
 
 @pytest.fixture
 def page() -> Path:
-    """A page of a name that this file mentions: example.md."""
+    """A page whose name stands in this file: example.md."""
     place = ROOT / "build" / "example.md"
     place.parent.mkdir(exist_ok=True)
     return place
