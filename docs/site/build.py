@@ -16,6 +16,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +103,10 @@ class Tree:
         def link(found: re.Match[str]) -> str:
             return self._link(page, found[1], found[2])
 
-        return "".join(LINK.sub(link, line) if outside else line for line, outside in prose(text))
+        parts = (
+            (outside, "".join(line for line, _ in lines)) for outside, lines in groupby(prose(text), itemgetter(1))
+        )
+        return "".join(LINK.sub(link, part) if outside else part for outside, part in parts)
 
     def _link(self, page: Path, label: str, target: str) -> str:
         if "://" in target or target.startswith(("#", "mailto:")):

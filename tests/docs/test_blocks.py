@@ -79,11 +79,14 @@ def test_every_file_that_is_said_to_run_something_is_there() -> None:
 
 
 def test_a_page_in_french_has_the_commands_and_files_of_the_english_one() -> None:
-    """What was tried in one language holds in the other; what is shown may be translated."""
+    """What was tried in one language holds in the other; comments, and what is shown, may be translated."""
     for page in tracked():
         if page.name.endswith(".fr.md"):
             english = page.with_name(page.name.replace(".fr.md", ".md"))
-            mine, theirs = ([b.text for b in blocks(one) if b.language not in {"", "text"}] for one in (page, english))
+            mine, theirs = (
+                [re.sub(r"(?m)\s+# .*$", "", b.text) for b in blocks(one) if b.language not in {"", "text"}]
+                for one in (page, english)
+            )
             assert mine == theirs, f"{name(page)} differs from {name(english)}"
 
 

@@ -154,6 +154,7 @@ def test_links_are_turned_to_where_their_target_will_be() -> None:
         "[a](../../Makefile)": "[a](site:../../files/Makefile.txt)",
         "[a](../../src)": "`src`",
         "[a](https://example.org/)": "[a](https://example.org/)",
+        "[two\nlines](getting-started.fr.md)": "[two\nlines](../tutorial/getting-started.md)",
         "```\n[a](../../src)\n```": "```\n[a](../../src)\n```",
     }
     assert {text: tree.turned(page, text) for text in told} == told
