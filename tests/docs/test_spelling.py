@@ -21,7 +21,7 @@ _NOT_PROSE = re.compile(
     r"`+[^`]+`+|<!--.*?-->|\]\([^)]*\)|https?://\S+|\b[\w.+-]+@[\w.-]+|^    .*$", re.MULTILINE | re.DOTALL
 )
 _IN_OTHER = re.compile(  # what stands on a page in the other language, or is made of figures
-    r"\*(?:In English|En français|Lire en français|Read in English)\s?:.*?\*|\[en français\]|^- .*\(en anglais\)$|^\| \*\*\w+\*\*"
+    r"\*(?:In English|En français|Lire en français|Read in English)\s?:.*?\*|\[en français\]|^- .*\(en anglais\)$|^\| \*\*[\w ]+\*\*"
     r"|<!-- figures.*?end of figures -->",
     re.MULTILINE | re.DOTALL,
 )
