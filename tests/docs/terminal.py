@@ -17,9 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import pytest
-
-from tests.harness import alive, tree, wait_for
+from tests.harness import alive, skip, tree, wait_for
 
 _UP = """
 import fcntl, os, socket, struct, sys
@@ -31,13 +29,13 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 @functools.cache
 def own_network() -> tuple[str, ...]:
-    """What is put before a command to give it a network of its own; a skip where neither that nor free ports are to be had."""
+    """What is put before a command to give it a network of its own; a skip where the kernel gives none."""
     for options in (["--net"], ["--map-root-user", "--net"]):
         with contextlib.suppress(FileNotFoundError):
             command = ["unshare", *options]
             if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0:
                 return (*command, "python3", "-c", _UP)
-    pytest.skip("this machine gives no process a network of its own (unshare), and pages name fixed ports")
+    return skip("a network of its own for a process (unshare --net; pages name fixed ports)")
 
 
 class Terminal:
