@@ -13,6 +13,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from beffroi.config import schema
+from beffroi.config.fallbacks import faults
 from beffroi.config.load import Invalid, Place, Problem, Source, dotted
 from beffroi.core import snapshot
 from beffroi.core.money import parse_nano
@@ -44,6 +45,9 @@ def compile_config(
         compiler.finish(source)
     for source in sources:
         compiler.models_of(source)
+        compiler.finish(source)
+    for source in sources:
+        compiler.fallbacks_of(source)
         compiler.finish(source)
     return snapshot.Config(revision, settings, tuple(compiler.engines.values()), tuple(compiler.models.values()))
 
@@ -165,7 +169,14 @@ class _Compiler:
                 default_max_tokens=model.default_max_tokens,
                 endpoints=tuple(dict.fromkeys(model.endpoints)),
                 prices=self._prices(model, place),
+                fallbacks=tuple(model.fallbacks),
             )
+
+    def fallbacks_of(self, source: Source) -> None:
+        """Checks the fallbacks of one source; every model is known by now."""
+        for index, model in enumerate(source.document.resources.models):
+            for number, message in faults(model.id, model.fallbacks, self.models, self._names):
+                self._fault(("resources", "models", index, "fallbacks", number), message)
 
     def _claim(self, name: str, model: str, place: Place) -> None:
         if not _NAME.fullmatch(name):

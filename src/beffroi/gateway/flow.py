@@ -13,7 +13,7 @@ from beffroi.gateway.guard.inspect import inspect
 from beffroi.gateway.house import House
 from beffroi.gateway.journal.records import failed_attempt, intend, record
 from beffroi.gateway.meter.settle import settle
-from beffroi.gateway.quota.admit import admit, give_back
+from beffroi.gateway.quota.admit import admit, give_back, take_over
 from beffroi.gateway.read import read
 from beffroi.gateway.routing.choose import another_try, release, route
 from beffroi.gateway.upstream.relay import relay
@@ -35,8 +35,10 @@ async def handle(x: Exchange, house: House) -> None:
                 await relay(x, house, pages.stream_lines)         # 5  the answer, up to its last bytes
                 break
             except EngineError as failure:
-                another_try(x, house, failure)                    #    raises when this was the last
+                stand_in = another_try(x, house, failure)         #    raises when this was the last
                 house.journal.settle(failed_attempt(x, house, failure), None)
+                if stand_in is not None:
+                    take_over(x, house, stand_in)                 #    a fallback of the model
         x.outcome = x.outcome or "complete"
     except BeffroiError as error:
         x.refusal = error

@@ -166,4 +166,8 @@ def _number(value: Decimal) -> int | float | str:
     """As a person would write it in YAML, as long as that is exact."""
     if value == value.to_integral_value():
         return int(value)
-    return float(value) if Decimal(repr(float(value))) == value and value >= Decimal("0.0001") else f"{value.normalize():f}"
+    return (
+        float(value)
+        if Decimal(repr(float(value))) == value and value >= Decimal("0.0001")
+        else f"{value.normalize():f}"
+    )
