@@ -15,7 +15,7 @@ def test_the_agencys_file_is_told_line_by_line(importer: Importer) -> None:
     left = {(item["line"], item["name"]) for item in done.report["left"]}
     text = importer.sample("litellm-agency.yaml").read_text().splitlines()
     lines = {name: number for number, row in enumerate(text, 1) for name in [row.strip().partition(":")[0]]}
-    for setting in ("temperature", "max_tokens", "success_callback", "cache", "default_fallbacks", "master_key"):
+    for setting in ("temperature", "max_tokens", "success_callback", "cache", "master_key"):
         assert any(line == lines[setting] and name.endswith(setting) for line, name in left), setting
     for place in ("model_list[3]", "model_list[4]", "model_list[5]", "model_list[6]", "model_list[7].model_name"):
         assert place in {name for _, name in left}, place
@@ -27,6 +27,12 @@ def test_the_agencys_file_is_told_line_by_line(importer: Importer) -> None:
         {"input": 0.5, "output": 2, "reasoning": 3, "cached": 0.1, "currency": "USD"}
     ]
     assert any("hashes" in note for note in done.report["notes"])
+    assert [done.model(name).get("fallbacks") for name in ("assistant", "drafts", "vault")] == [
+        ["vault"],
+        None,
+        ["drafts"],
+    ]
+    assert "gpt-4o" in done.said("left", "router_settings.fallbacks")[0]["message"]
 
 
 def test_a_file_that_is_taken_whole_ends_with_status_zero(importer: Importer) -> None:
@@ -165,6 +171,29 @@ def test_names_that_clash_or_cannot_be_are_left(importer: Importer) -> None:
     left = {item["name"] for item in done.report["left"]}
     assert {f"router_settings.model_group_alias.{name}" for name in ("b", "d", "f g")} <= left
     assert "model_list[2].model_name" in left
+
+
+def test_fallbacks_are_ids_of_models_that_serve_the_same(importer: Importer) -> None:
+    """By alias or name, each once and not itself; four at most; a list of its own comes before the one for all."""
+    entry = "  - {{model_name: {0}, litellm_params: {{model: ollama/{0}}}{1}}}\n"
+    text = (
+        "model_list:\n"
+        + "".join(entry.format(name, "") for name in "abcdef")
+        + entry.format("v", ", model_info: {mode: embedding}")
+        + "router_settings:\n  model_group_alias: {bee: b}\n"
+        "  fallbacks: [{a: [bee, b, a]}, {bee: [a, c, d, e, f]}, {c: [v]}, {nobody: [a]}]\n"
+        "litellm_settings:\n  fallbacks: [{'*': [a]}]\n"
+    )
+    done = importer("litellm", importer.text(text))
+    assert {name: done.model(name).get("fallbacks") for name in "abcdv"} == {
+        "a": ["b"],
+        "b": ["a", "c", "d", "e"],
+        "c": ["a"],
+        "d": ["a"],
+        "v": None,
+    }
+    left = " ".join(item["message"] for item in done.said("left", "router_settings.fallbacks"))
+    assert "`nobody`" in left and "four" not in left and "4 others" in left
 
 
 def test_one_time_out_for_all_models(importer: Importer) -> None:

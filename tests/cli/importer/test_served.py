@@ -177,6 +177,17 @@ def test_an_alias_serves_and_what_was_remote_does_not(agency: Moved) -> None:
     assert [agency.ask(name).status for name in ("gpt-4o", "gpt-4", "claude", "dictation")] == [404] * 4
 
 
+def test_its_fallbacks_serve(agency: Moved) -> None:
+    """The engine of `assistant` fails: `vault` answers, and the ledger has a row for each."""
+    agency.engines["qwen"].always("status=503")
+    answer = agency.ask("best")
+    agency.engines["qwen"].always()
+    assert (answer.status, answer.json["model"]) == (200, "vault")
+    name = answer.get("x-request-id") or ""
+    rows = agency.served.settled([name])[name]
+    assert [row["model"] for row in rows] == ["assistant"] * (len(rows) - 1) + ["vault"]
+
+
 def test_a_file_of_opengatellm_serves(ministry: Moved) -> None:
     """One pool of two machines, both other names, euros a million tokens, and embeddings with a key of their own."""
     for name in ["ministry-large", "openweight-large", "chat"] * 6:

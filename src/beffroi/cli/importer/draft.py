@@ -43,6 +43,7 @@ class Model:
         self.targets: dict[str, str] = {}  # engine → the name it knows the model by
         self.fields: dict[str, Any] = {}
         self.prices: list[dict[str, Decimal]] = []
+        self.fallbacks: list[str] = []
 
 
 class Draft:
@@ -112,6 +113,7 @@ class Draft:
             **({"aliases": model.aliases} if model.aliases else {}),
             "targets": targets,
             **model.fields,
+            **({"fallbacks": model.fallbacks} if model.fallbacks else {}),
             **(
                 {"prices": [{name: _number(amount) for name, amount in price.items()} | self._currency()]}
                 if any(price.values())

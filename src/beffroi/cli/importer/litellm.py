@@ -9,6 +9,7 @@ from typing import Any
 
 from beffroi.cli.importer.draft import Model
 from beffroi.cli.importer.engines import split_model
+from beffroi.cli.importer.fallbacks import Fallbacks
 from beffroi.cli.importer.keys import Keys
 from beffroi.cli.importer.litellm_settings import judge
 from beffroi.cli.importer.pools import Pools
@@ -57,6 +58,10 @@ class _LiteLLM(Pools):
         general = root.group("general_settings")
         self._aliases(router, "model_group_alias")
         self._aliases(settings, "model_alias_map")
+        fallbacks = Fallbacks(self.draft, self.report)
+        fallbacks.read(settings)
+        fallbacks.read(router)
+        fallbacks.settle()
         self.time("answer_timeout", router, "timeout", whole=True)
         self.time("answer_timeout", settings, "request_timeout", whole=True)
         self.time("first_token_timeout", router, "stream_timeout", whole=True)
