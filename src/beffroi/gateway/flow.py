@@ -15,7 +15,7 @@ from beffroi.gateway.journal.records import failed_attempt, intend, record
 from beffroi.gateway.meter.settle import settle
 from beffroi.gateway.quota.admit import admit, give_back, take_over
 from beffroi.gateway.read import read
-from beffroi.gateway.routing.choose import another_try, release, route
+from beffroi.gateway.routing.choose import another_try, release, route, while_closed
 from beffroi.gateway.upstream.relay import relay
 
 
@@ -28,6 +28,8 @@ async def handle(x: Exchange, house: House) -> None:
         await read(x, house)                                      #    the body, read once
         await admit(x, house)                                     # 2  limits and budgets, all or nothing
         await inspect(x, house)                                   # 3  the prompt
+        if x.fallbacks and (stand_in := while_closed(x, house)) is not None:
+            take_over(x, house, stand_in)                         #    none of its engines is well
         while True:
             route(x, house)                                       # 4  an engine
             await intend(x, house)                                # 7a before a byte leaves for it

@@ -113,6 +113,37 @@ def test_without_a_retry_left_the_fallback_still_has_its_turn() -> None:
     assert counts.count("e0") <= 30 * 1.1 + 4
 
 
+def test_while_all_its_engines_are_left_aside_nobody_waits_for_them() -> None:
+    """The fallback is asked at once; when the time for a trial has come, one request at a time goes to see."""
+    made = rig("second", "third")
+    ejected = made.house.members["e0"]
+    for _ in range(3):
+        ejected.failed(made.house.tick)
+    run = made.ask(chat("hello", model=PUBLIC))
+    run.feed(plain(ANSWER))
+    (intent,) = made.book.of(Intent)
+    assert (intent.attempt, intent.model, intent.engine, intent.price_version) == (1, "second", "e1", "dear")
+    assert (run.answer.json["model"], made.book.of(Settlement)[-1].attempts) == ("second", 1)
+    made.pass_(6)
+    trial = made.ask(chat("hello", model=PUBLIC))
+    assert made.book.of(Intent)[-1].engine == "e0"
+    made.ask(chat("hello", model=PUBLIC)).feed(plain(ANSWER))
+    assert made.book.of(Intent)[-1].engine == "e1"
+    trial.feed(plain(ANSWER))
+    made.ask(chat("hello", model=PUBLIC)).feed(plain(ANSWER))
+    assert made.book.of(Intent)[-1].engine == "e0", "it is well again"
+
+
+def test_when_those_of_the_fallback_are_left_aside_too_the_next_one_is_asked_and_then_its_own() -> None:
+    """Better a trial than a certain refusal, and then as ever."""
+    made = rig("second", "third")
+    for name, then in (("e0", "e1"), ("e1", "e2"), ("e2", "e0")):
+        for _ in range(3):
+            made.house.members[name].failed(made.house.tick)
+        made.ask(chat("hello", model=PUBLIC)).leave()
+        assert made.book.of(Intent)[-1].engine == then
+
+
 def test_nothing_follows_the_first_byte() -> None:
     """A stream that breaks on its way has been another model's word already."""
     made = rig("second")

@@ -130,7 +130,8 @@ def take_over(x: Exchange, house: Admitting, model: Any) -> None:
     """Go on with the next fallback: its price and its bounds, under the reservation that was made for the dearest."""
     spec: ModelSpec = model.spec
     limits = x.key.limits  # type: ignore[union-attr]  # authenticate has set it
-    x.model, x.fallbacks, x.spent = model, x.fallbacks[1:], len(x.tried)
+    x.fallbacks = x.fallbacks[x.fallbacks.index(model) + 1 :]
+    x.model, x.spent = model, len(x.tried)
     x.price = price_at(spec.prices, x.wall_ns // 1_000_000_000)
     x.max_tokens, reserve = output_limit(x, spec, must=limits.hard_budget is not None)
     x.input_estimate = house.estimator.expect(spec.id, len(x.body), reserve)[0]

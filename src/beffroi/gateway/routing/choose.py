@@ -58,6 +58,17 @@ def release(x: Exchange, house: Routing) -> None:
         member.left()
 
 
+def while_closed(x: Exchange, house: Routing) -> Any:
+    """The first fallback with an engine to ask, where the model has none: who waits for engines that are known to be dead?
+
+    One request at a time still tries whether they are back. None: stay with the model, for better or worse.
+    """
+    now = house.tick
+    if x.model.pool.open(now):
+        return None
+    return next((model for model in x.fallbacks if model.pool.open(now)), None)
+
+
 def another_try(x: Exchange, house: Routing, failure: EngineError) -> Any:
     """Return when the exchange may try again: None, or the model that takes it over; otherwise raise what it failed of.
 
