@@ -175,8 +175,8 @@ class _Compiler:
     def fallbacks_of(self, source: Source) -> None:
         """Checks the fallbacks of one source; every model is known by now."""
         for index, model in enumerate(source.document.resources.models):
-            for number, message in faults(model.id, model.fallbacks, self.models, self._names):
-                self._fault(("resources", "models", index, "fallbacks", number), message)
+            for number, message, remedy in faults(model.id, model.fallbacks, self.models, self._names):
+                self._fault(("resources", "models", index, "fallbacks", number), f"{message}; {remedy}")
 
     def _claim(self, name: str, model: str, place: Place) -> None:
         if not _NAME.fullmatch(name):
