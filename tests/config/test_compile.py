@@ -156,7 +156,7 @@ def test_fallbacks_must_be_other_models_that_are_there() -> None:
         "    - {id: p, prices: [{input: 1, currency: USD}]}\n    - {id: q}\n"
     )
     for told in (
-        "b.yaml:4: resources.models[0].fallbacks[0]: a model cannot stand in for itself",
+        "resources.models[0].fallbacks[0]: a model cannot stand in for itself",
         "fallbacks[1]: there is no model `o`; there are `m`, `n`, `p`, `q`",
         "fallbacks[2]: `nn` is another name of `n`; write n",
         "fallbacks[4]: stands twice in this list",
