@@ -173,6 +173,32 @@ def test_names_that_clash_or_cannot_be_are_left(importer: Importer) -> None:
     assert "model_list[2].model_name" in left
 
 
+def test_a_page_of_keys_says_that_there_are_more(importer: Importer) -> None:
+    """What LiteLLM answers is a page; who imports one must know of the others."""
+    file = importer.text("model_list:\n  - {model_name: a, litellm_params: {model: ollama/a}}\n")
+    page = importer.text('{"keys": [{"key_alias": "k"}], "total_pages": 3, "current_page": 1}', "keys.json")
+    done = importer("litellm", file, "--keys", str(page))
+    assert "page 1 of 3" in done.said("left", "total_pages")[0]["message"]
+    bare = importer.text('[{"key_alias": "k", "tpm_limit": 0, "duration": "90m", "soft_budget": 3}]', "keys.json")
+    done = importer("litellm", file, "--keys", str(bare), "--force")
+    assert "make k --expires-days 1\n" in (done.folder / "beffroi-keys.sh").read_text()
+    assert {item["name"] for item in done.report["left"]} == {
+        "keys.json: keys[0].tpm_limit",
+        "keys.json: keys[0].soft_budget",
+    }
+
+
+def test_bounds_of_deployments_fit_each_other(importer: Importer) -> None:
+    """However the old file contradicts itself, what is written can be served."""
+    text = "model_list:\n" + "".join(
+        f"  - {{model_name: a, litellm_params: {{model: ollama/a, api_base: 'http://{host}:1'}}, model_info: {info}}}\n"
+        for host, info in (("x", "{max_output_tokens: 9000}"), ("y", "{max_input_tokens: 100, max_output_tokens: 5}"))
+    )
+    done = importer("litellm", importer.text(text + "litellm_settings: {timezone: Moon/Back}\n"))
+    assert (done.model("a")["max_output"], done.model("a")["max_model_len"]) == (9000, 9000)
+    assert "Moon/Back" in done.said("left", "timezone")[0]["message"]
+
+
 def test_fallbacks_are_ids_of_models_that_serve_the_same(importer: Importer) -> None:
     """By alias or name, each once and not itself; four at most; a list of its own comes before the one for all."""
     entry = "  - {{model_name: {0}, litellm_params: {{model: ollama/{0}}}{1}}}\n"

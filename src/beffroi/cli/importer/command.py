@@ -18,7 +18,7 @@ from beffroi.cli.importer import litellm, opengatellm
 from beffroi.cli.importer.draft import Draft, as_yaml
 from beffroi.cli.importer.keys import Keys
 from beffroi.cli.importer.pools import Pools
-from beffroi.cli.importer.reading import Part, Unreadable, read
+from beffroi.cli.importer.reading import Unreadable, read
 from beffroi.config.compile import compile_config
 from beffroi.config.load import Invalid, parse
 
@@ -57,7 +57,7 @@ def from_litellm(file: Path, output: Path, keys_file: Path | None, force: bool, 
     """Make a configuration from LiteLLM's proxy FILE (config.yaml)."""
     try:
         root = read(file)
-        keys: list[Part] = [] if keys_file is None else read(keys_file, listed="keys").groups("keys")
+        keys = None if keys_file is None else read(keys_file, listed="keys")
         pools, made = litellm.convert(root, os.environ, keys)
     except Unreadable as error:
         raise click.UsageError(str(error)) from None

@@ -84,8 +84,20 @@ class Keys:
                 shown = " ".join(self._default_options)
                 self._report.converted(settings, name, message=f"default of new keys, in the script: {shown}")
 
-    def add(self, part: Part) -> None:
-        """One key."""
+    def listed(self, listing: Part) -> None:
+        """All keys of a list; one that says itself that it is a page of several is told."""
+        for part in listing.groups("keys"):
+            self._add(part)
+        pages = listing.take("total_pages")
+        if isinstance(pages, int) and pages > 1:
+            self._report.left(
+                listing,
+                "total_pages",
+                message=f"this is page {listing.take('current_page')} of {pages}",
+                advice="ask for the other pages (`&page=2`, …) and put all keys into one list",
+            )
+
+    def _add(self, part: Part) -> None:
         name = next((text for field in ("key_alias", "user_id", "team_id") if (text := part.text(field))), None)
         if name is None:
             self._report.left(

@@ -4,6 +4,7 @@
 In: its parsed file, and the environment that its `os.environ/NAME` speak of. Out: what `pools` gathers, and its keys.
 """
 
+import zoneinfo
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,8 +30,8 @@ _RETRIES = {"num_retries", "max_retries", "retry_after", "cooldown_time", "allow
 _FACTS = {"id", "description", "base_model", "version", "litellm_provider", "mode", "supported_openai_params", "key"}
 
 
-def convert(root: Part, environ: Mapping[str, str], keys: list[Part]) -> tuple[Pools, Keys]:
-    """The whole file, and the keys listed in `keys` beside it."""
+def convert(root: Part, environ: Mapping[str, str], keys: Part | None) -> tuple[Pools, Keys]:
+    """The whole file, and the list of keys beside it, if there is one."""
     return _LiteLLM(root, environ).convert(keys)
 
 
@@ -44,7 +45,7 @@ class _LiteLLM(Pools):
         }
         self._parts: dict[str, Part] = {}
 
-    def convert(self, keys: list[Part]) -> tuple[Pools, Keys]:
+    def convert(self, keys: Part | None) -> tuple[Pools, Keys]:
         root = self._root
         for entry in root.groups("model_list"):
             self._deployment(entry)
@@ -77,8 +78,9 @@ class _LiteLLM(Pools):
             )
         made = Keys(self.report, self.draft)
         made.defaults(settings)
-        for part in [*root.groups("keys"), *keys]:
-            made.add(part)
+        for listing in (root, keys):
+            if listing is not None:
+                made.listed(listing)
         for section in (settings, router, general):
             judge(section, self.report)
         judge(root, self.report)
@@ -185,19 +187,20 @@ class _LiteLLM(Pools):
         """`max_output_tokens` bounds an answer; the context is bounded by it and `max_input_tokens` together."""
         output = info.take("max_output_tokens") or info.take("max_tokens")
         context = info.take("max_input_tokens")
-        if isinstance(output, int) and output > 0:
-            model.fields["max_output"] = output
-        if isinstance(context, int) and context > 0:
-            model.fields["max_model_len"] = context + (output if isinstance(output, int) else 0)
+        fields = model.fields
+        if _count(output):
+            fields.setdefault("max_output", output)
+        if _count(context):
+            fields["max_model_len"] = max(context + (output if _count(output) else 0), fields.get("max_output", 0))
             self.report.converted(
                 info,
                 "max_input_tokens",
-                message=f"{model.id}: max_model_len {model.fields['max_model_len']}, input and output together;"
+                message=f"{model.id}: max_model_len {fields['max_model_len']}, input and output together;"
                 " write the engine's own context if it is another",
             )
         default = params.take("max_tokens")
-        if isinstance(default, int) and default > 0:
-            model.fields["default_max_tokens"] = default
+        if _count(default):
+            fields["default_max_tokens"] = default
             self.report.left(
                 params,
                 "max_tokens",
@@ -256,14 +259,27 @@ class _LiteLLM(Pools):
     def _sizes(self, general: Part) -> None:
         for name, setting in (("max_request_size_mb", "max_body"), ("max_response_size_mb", "max_answer")):
             value = general.take(name)
-            if isinstance(value, int | float) and 0 < value <= 1024:
+            if isinstance(value, int | float) and 0.01 <= value <= 1024:
                 self.draft.gateway[setting] = int(value * (1 << 20))
                 self.report.converted(general, name, message=f"gateway.{setting}")
             elif value is not None:
-                self.report.left(general, name, message=f"`gateway.{setting}` is at most 1024 MiB")
+                self.report.left(general, name, message=f"`gateway.{setting}` is between 0.01 and 1024 MiB")
 
     def _zone(self, settings: Part) -> None:
         zone = self._plain(settings, "timezone")
-        if zone is not None:
-            self.draft.gateway["time_zone"] = zone
-            self.report.converted(settings, "timezone", message="gateway.time_zone")
+        if zone is None:
+            return
+        try:
+            zoneinfo.ZoneInfo(zone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            self.report.left(
+                settings, "timezone", message=f"there is no zone `{zone}`", advice="write `gateway.time_zone`"
+            )
+            return
+        self.draft.gateway["time_zone"] = zone
+        self.report.converted(settings, "timezone", message="gateway.time_zone")
+
+
+def _count(value: Any) -> bool:
+    """Whether it is a whole number above zero."""
+    return type(value) is int and value > 0

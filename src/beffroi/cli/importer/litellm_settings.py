@@ -57,6 +57,7 @@ LEFT = (
       "key_generation_settings", "key_management_*", "public_routes", "allowed_routes", "admin_only_routes",
       "enforced_params", "enforce_user_param", "user_header_*", "allowed_ips", "service_account_settings"),
      "clients authenticate with Beffroi's own keys alone", _KEYS),
+    (("include",), "files that it includes are not read", "put them into one file and import that"),
     (("store_model_in_db",), "models that were made in its web page are in its database and not in this file",
      "write them into `model_list` and import again"),
     (("pass_through_endpoints", "mcp_*", "search_tools", "vector_store*", "assistant*", "files_settings",
