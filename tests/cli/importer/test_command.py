@@ -105,4 +105,5 @@ def test_damaged_files_never_end_in_a_traceback(importer: Importer, sample: str)
             kind, importer.text("\n".join(hurt)), "--dry-run", env={"QWEN_BASE": "http://q:1", "VLLM_KEY": "k"}
         )
         assert done.status in (0, 1, 2, 3), f"round {round_}"
+        assert "cannot be served" not in done.error, done.error
         assert done.error == "" or done.error.startswith(("Error: ", "Usage: "))

@@ -80,6 +80,7 @@ _PUBLIC = re.compile(
     r"|cloud\.ovh\.net|nebius\.(?:ai|com)|sambanova\.ai|albert\.api\.etalab\.gouv\.fr|aliyuncs\.com|moonshot\.(?:ai|cn)"
     r"|github\.com|githubcopilot\.com|voyageai\.com|jina\.ai|databricks\.com|databricks\.net)$"
 )
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _PATH = re.compile(r"[A-Za-z0-9._~/-]*")
 _TAIL = re.compile(r"/v1(?:/(?:chat/completions|completions|embeddings))?$")
 INSTEAD = "serve a model on an engine of yours under this name, or take the name out of your clients"
@@ -148,7 +149,12 @@ def _address(base: str, kind: str) -> Address:
         raise Foreign(f"`{base}` is no address", "write one such as http://gpu1:8000") from None
     if parts.username or parts.password:
         raise Foreign("its address carries a name and a password", "give the engine a key, and write it as `api_key`")
-    if parts.scheme not in ("http", "https") or not host or parts.query or not _PATH.fullmatch(parts.path):
+    if (
+        parts.scheme not in ("http", "https")
+        or not _HOST.fullmatch(host)
+        or parts.query
+        or not _PATH.fullmatch(parts.path)
+    ):
         raise Foreign(f"`{base}` is no address of an engine", "write one such as http://gpu1:8000")
     if _PUBLIC.search(host):
         raise Foreign(f"{host} is a remote service; Beffroi calls your engines and nobody else")
