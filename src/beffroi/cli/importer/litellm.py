@@ -151,8 +151,7 @@ class _LiteLLM(Pools):
         self._bounds(model, params, info)
         self.time("answer_timeout", params, "timeout", whole=False)
         self.time("first_token_timeout", params, "stream_timeout", whole=False)
-        self._others(params, info)
-        self._rest(entry)
+        self._others(entry, params, info)
 
     def _credential(self, params: Part) -> Part | None:
         name = params.text("litellm_credential_name")
@@ -208,8 +207,8 @@ class _LiteLLM(Pools):
                 advice="set it in the clients, or bound answers with `max_output`",
             )
 
-    def _others(self, params: Part, info: Part) -> None:
-        for part in (params, info):
+    def _others(self, entry: Part, params: Part, info: Part) -> None:
+        for part in (params, info, entry):
             for name in list(part.rest()):
                 if part.take(name) in (None, "", False, [], {}):
                     continue
@@ -234,7 +233,7 @@ class _LiteLLM(Pools):
                     )
                 elif part is info and (name in _FACTS or name.startswith("supports_")):
                     self.report.otherwise(part, name, message="a remark; Beffroi asks the engine and not a table")
-                elif part is info:
+                elif part is not params:
                     self.report.left(
                         part, name, message="the importer does not know it", advice="look whether you need it"
                     )
@@ -245,10 +244,6 @@ class _LiteLLM(Pools):
                         message="LiteLLM put it into each request; Beffroi sends what the client sent",
                         advice="set it in the clients, or start the engine with it",
                     )
-
-    def _rest(self, entry: Part) -> None:
-        for name in list(entry.rest()):
-            self.report.left(entry, name, message="the importer does not know it", advice="look whether you need it")
 
     def _aliases(self, part: Part, name: str) -> None:
         group = part.group(name)

@@ -45,7 +45,7 @@ class Pools:
                 part,
                 *where,
                 message=f"`{name}` stands for any name; Beffroi serves the models it is told",
-                advice="write an entry for each model",
+                advice="write each name that clients use, as a model or under `aliases`",
             )
         elif not _NAME.fullmatch(name):
             self.report.left(
