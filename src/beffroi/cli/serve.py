@@ -14,7 +14,9 @@ import click
 from beffroi.cli.backing import choose
 from beffroi.cli.data import data_directory, data_option
 from beffroi.cli.welcome import Welcome
-from beffroi.config.load import EMPTY, Invalid, Source, load
+from beffroi.config.compile import compile_config
+from beffroi.config.load import EMPTY, Invalid, Source, load, resources
+from beffroi.core.state import holds
 from beffroi.supervisor.directory import DataDirectory
 from beffroi.supervisor.errors import StartError
 from beffroi.supervisor.plan import Plan
@@ -74,6 +76,8 @@ def serve(
         given = source.base / told.data if data is None and told.data else data
         with DataDirectory(data_directory(given)) as directory:
             backing = choose(engine_urls, source, directory.path)
+            found = [] if backing.resources is None else [resources(backing.resources, "(found at start)")]
+            compiled = compile_config([source, *found], 0)  # as control will: what it would refuse starts nothing
             plan = Plan(
                 data=directory.path,
                 host=told.host if host is None else host,
@@ -84,9 +88,11 @@ def serve(
                 tls=_tls(source),
                 config=None if config is None else config.absolute(),
                 resources=backing.resources,
+                warm=holds(directory.path, compiled),
                 engine=backing.engine,
             )
-            status = Supervisor(plan, Welcome(plan, backing.line)).run()
+            welcome = Welcome(plan, backing.line)
+            status = Supervisor(plan, welcome, welcome.leave).run()
     except (StartError, Invalid) as error:
         click.echo(str(error), err=True)
         sys.exit(error.code if isinstance(error, StartError) else 2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person reads when Beffroi has started: where it is, how to call it, how to stop it.
+"""What a person reads when Beffroi has started: where it is, how to call it, how to stop it; and when it stops.
 
 In: a `Plan`, and what the start came to. Out: text on standard output, with a little colour on a terminal.
 """
@@ -53,6 +53,16 @@ class Welcome:
         if chat is not None:
             _examples(base, ready.first_key, chat)
         click.echo("\nCtrl-C stops: open answers are finished first, a second Ctrl-C cuts them.")
+
+    def leave(self, over: bool) -> None:
+        """Say that it stops, or that it has."""
+        if not over:
+            click.echo(
+                ("\n" if sys.stdout.isatty() else "")  # after the ^C that a terminal shows
+                + "Stopping: open answers are finished first, another Ctrl-C cuts them."
+            )
+        else:
+            click.echo("Stopped.")
 
 
 def _examples(base: str, key: str | None, model: str) -> None:
