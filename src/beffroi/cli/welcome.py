@@ -48,6 +48,7 @@ class Welcome:
             ", ".join(models) or "none yet: name an engine with --engine, or write them in a configuration file",
         )
         _row("Engines", self._engines)
+        _silent({engine.url: engine.name for engine in config.engines})
         _row("Health", f"http://{_reachable(plan.control_host)}:{ready.control_port}/readyz  and  /metrics")
         _row("Data", str(plan.data))
         if chat is not None:
@@ -85,6 +86,15 @@ def _examples(base: str, key: str | None, model: str) -> None:
         f'for chunk in client.chat.completions.create(model="{model}", messages=messages, stream=True):\n'
         '    print(chunk.choices[0].delta.content or "", end="", flush=True)'
     )
+
+
+def _silent(names: dict[str, str]) -> None:
+    """Tell of engines that are configured and take no connection."""
+    from beffroi.supervisor.engines import closed  # noqa: PLC0415 - the start did without
+
+    for url, why in closed(names).items():
+        told = f"{names[url]} does not answer at {url} ({why}): start it; Beffroi needs no restart"
+        _row("", click.style(told, fg="yellow"))
 
 
 def _another_key(data: Path) -> str:
