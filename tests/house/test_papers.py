@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from beffroi import __version__
 from beffroi.core.errors import BeffroiError, EngineRejected, LimitExceeded, MethodNotAllowed
 from beffroi.wire import envelope
 from tests.harness import ROOT
@@ -51,8 +52,8 @@ def test_the_changelog_begins_with_this_version() -> None:
     headings = re.findall(
         r"^## \[([^\]]+)\](?: - \d{4}-\d{2}-\d{2})?$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
     )
-    assert PROJECT["version"] in headings[:2]
-    text = (ROOT / "CHANGELOG.md").read_text("utf-8").split(f"## [{PROJECT['version']}]")[1]
+    assert __version__ in headings[:2]
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8").split(f"## [{__version__}]")[1]
     assert re.search(r"^- \S", text, re.MULTILINE), "an entry without a line"
 
 

@@ -6,14 +6,16 @@ In: arguments. Out: text, JSON under `--json`, and an exit status (`client.EXIT_
 
 import click
 
+from beffroi import __version__
+from beffroi.cli.backup import backup
 from beffroi.cli.journal import journal
 from beffroi.cli.keys import keys
 from beffroi.cli.serve import serve
 from beffroi.cli.usage import usage
 
 
-@click.group(commands=[serve, keys, usage, journal], context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="beffroi", prog_name="beffroi")
+@click.group(commands=[serve, keys, usage, journal, backup], context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="beffroi")
 def main() -> None:
     """Beffroi: a gateway for language models."""
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from beffroi.control.backups import Backups
 from beffroi.control.bus import Bus
 from beffroi.control.keys import Keys
 from beffroi.control.metrics import Scrape, Shipping
@@ -42,6 +43,7 @@ class House:
         bus: Bus,
         keys: Keys,
         shipper: Shipper,
+        backups: Backups,
         config: Config,
     ) -> None:
         self.data = data
@@ -49,6 +51,7 @@ class House:
         self.bus = bus
         self.keys = keys
         self.shipper = shipper
+        self.backups = backups
         self.config = config
         self.refused = ""  # why the configuration file as it stands was not taken
         self.started = time.time()
