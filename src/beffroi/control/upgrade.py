@@ -57,6 +57,8 @@ def bring_up(data: Path, engine: Engine) -> None:
 def _back_up(data: Path, revision: str) -> Path:
     folder = data / BACKUPS
     folder.mkdir(mode=0o700, exist_ok=True)
+    for left in folder.glob("*.new"):  # of one that did not get to its end
+        left.unlink()
     made = folder / f"before-{__version__}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.tar.gz"
     log.info("making a backup before the ledger is migrated", archive=str(made))
     moment = Moment(data)
@@ -117,5 +119,5 @@ class _Guarded:
             + ("To go on, start the release that served it before on this directory again.\n" if whole else "")
             + "To go back by the backup:\n"
             f"  beffroi backup restore {self._made} --data NEW_DIRECTORY\n"
-            "and serve NEW_DIRECTORY with the release before. The page \"Upgrade\" (docs/how-to/upgrade.md) has the steps."
+            'and serve NEW_DIRECTORY with the release before. The page "Upgrade" (docs/how-to/upgrade.md) has the steps.'
         ) from error

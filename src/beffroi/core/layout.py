@@ -33,5 +33,5 @@ def too_new(data: Path, found: str, known: str) -> str:
         f"Nothing was changed. Either install {newer} again; or go back to what was there before the upgrade:\n"
         f"  beffroi backup restore {data / BACKUPS}/before-….tar.gz --data NEW_DIRECTORY\n"
         "with the newer release's `beffroi`, then serve NEW_DIRECTORY with this one. What was served since is in the newer\n"
-        "data alone: keep it for the accounts. The page \"Upgrade\" (docs/how-to/upgrade.md) has the steps."
+        'data alone: keep it for the accounts. The page "Upgrade" (docs/how-to/upgrade.md) has the steps.'
     )
