@@ -16,7 +16,7 @@ from beffroi.control.verify import verify
 from beffroi.core.clock import SystemClock
 from beffroi.gateway.quota import Ask, Used
 from beffroi.store.engine import open_engine
-from tests.control.journal_files import segment
+from tests.control.journal_files import alive, append, framed, header, segment
 from tests.control.test_kill import WRITER, ledger, start
 from tests.gateway.journal.support import intent, settlement
 from tests.gateway.quota.support import counters, key
@@ -75,18 +75,77 @@ def test_each_moment_has_all_that_was_acknowledged_before_it_and_ships_it_once(
     held = 0
     for copy, before in copies:
         held += len(list((copy / JOURNAL).glob("*/*.seg")))
-        restored = open_engine(copy / LEDGER)
+        found = shipped(copy)  # one row each, by the primary key
+        assert [request for request in before if found.get(request) != "settled"] == []
+    assert len(copies[-1][1]) > len(copies[0][1]) + 1000, "the writer must have been at work"
+    assert held > MOMENTS, "copies must hold segments"
+
+
+def test_nothing_is_shipped_between_the_ledger_s_view_and_the_segments(
+    tmp_path: Path, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what is shipped and deleted just then would be in neither."""
+    segment(tmp_path / JOURNAL, [intent("req_1"), settlement("req_1")])
+    shipper = Shipper(database, tmp_path / JOURNAL)
+
+    class Slow(stage.Pinned):
+        def __init__(self, file: Path) -> None:
+            super().__init__(file)
+            shipper.start()
+            time.sleep(0.3)
+
+    monkeypatch.setattr(stage, "Pinned", Slow)
+    try:
+        copy = Moment(tmp_path, shipper.still).write().rename(tmp_path / "copy")
+    finally:
+        shipper.stop()
+    assert ledger(database) == {"req_1": "settled"}
+    assert shipped(copy) == {"req_1": "settled"}
+
+
+def test_a_segment_that_is_begun_while_the_one_before_is_read_makes_no_gap(
+    tmp_path: Path, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last is read first: what the writer does in between is either in both or in neither."""
+    first = segment(tmp_path / JOURNAL, [intent("req_1"), settlement("req_1")])
+    second = segment(tmp_path / JOURNAL, [], number=2)
+    second.write_bytes(bytes(4096))  # made ahead, not begun
+    told = framed([intent("req_1"), settlement("req_1")])
+    sound_length = stage.sound_length
+
+    def and_write_on(fd: int) -> int:
+        length = sound_length(fd)
+        append(first, [intent("req_2"), settlement("req_2")], 3, 64 + len(told))
+        second.write_bytes(header(number=2, base=5) + framed([intent("req_3"), settlement("req_3")], 5) + bytes(64))
+        return length
+
+    monkeypatch.setattr(stage, "sound_length", and_write_on)
+    with alive(first), alive(second):
+        copy = Moment(tmp_path).write()
+    assert shipped(copy) == {"req_1": "settled", "req_2": "settled"}
+
+
+def test_a_record_that_stays_half_written_is_as_if_it_were_not_there(tmp_path: Path, database: Engine) -> None:
+    """Nobody was told of it."""
+    half = framed([intent("req_2")], 3)[:40]
+    path = segment(tmp_path / JOURNAL, [intent("req_1"), settlement("req_1")], tail=half + bytes(4096))
+    with alive(path):
+        copy = Moment(tmp_path).write()
+    assert shipped(copy) == {"req_1": "settled"}
+
+
+def shipped(copy: Path) -> dict[str, str]:
+    """What a start on the copy makes of it; its journal must verify."""
+    restored = open_engine(copy / LEDGER)
+    try:
         again = Shipper(restored, copy / JOURNAL)
         again.living(0, "")
         again.step()
-        found = ledger(restored)  # one row each, by the primary key
-        assert [request for request in before if found.get(request) != "settled"] == []
         report = verify(restored, copy / JOURNAL)
         assert report.ok, report.findings
-        assert report.open == 0
+        return ledger(restored)
+    finally:
         restored.dispose()
-    assert len(copies[-1][1]) > len(copies[0][1]) + 1000, "the writer must have been at work"
-    assert held > MOMENTS, "copies must hold segments"
 
 
 def test_a_damaged_segment_is_copied_whole(tmp_path: Path, database: Engine) -> None:
