@@ -49,7 +49,8 @@ def build_sdist(folder: str, settings: dict[str, Any] | None = None) -> str:
     name: str = build_meta.build_sdist(folder, settings)
     path = Path(folder) / name
     with tarfile.open(path) as old:
-        members = [(member, old.extractfile(member)) for member in old.getmembers() if member.isreg()]
+        kept = [member for member in old.getmembers() if member.isreg() and ".egg-info/" not in member.name]
+        members = [(member, old.extractfile(member)) for member in kept]
         files = {member.name: (member.mode & 0o100, file.read()) for member, file in members if file is not None}
     with (
         path.open("wb") as out,
