@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is built: the same bytes wherever and whenever, and a wheel that serves from an environment that has nothing else."""
 
-import os
 import re
-import shutil
 import subprocess
-import sys
 import tarfile
-import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,49 +13,7 @@ from beffroi import __version__
 from tests.harness import KEY, ROOT, Served, wait_for
 from tests.house.test_papers import packages
 from tests.house.test_source import name, tracked
-
-WHEN = 1_764_000_000  # SOURCE_DATE_EPOCH: 2025-11-24
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Path]:
-    """A folder with a short path, for all tests here."""
-    path = Path(tempfile.mkdtemp(prefix="bf-"))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
-
-
-def source(folder: Path) -> Path:
-    """The tracked files, copied as somebody else would have them: other times."""
-    for path in tracked():
-        target = folder / path.relative_to(ROOT)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)  # not its time
-    return folder
-
-
-def build(folder: Path, umask: int) -> Path:
-    """`python -m build` there; the folder of its two files."""
-    env = {**os.environ, "SOURCE_DATE_EPOCH": str(WHEN)}
-    env.pop("PYTHONPATH", None)
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder / "made")]
-    done = subprocess.run(
-        command, cwd=folder, umask=umask, env=env, capture_output=True, text=True, timeout=100, check=False
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return folder / "made"
-
-
-@pytest.fixture(scope="module")
-def made(place: Path) -> tuple[Path, Path]:
-    """Two builds, of copies in different folders, under different umasks, one with leftovers of an earlier build."""
-    first, second = source(place / "one"), source(place / "another" / "deeper")
-    (second / "src" / "beffroi.egg-info").mkdir()
-    (second / "src" / "beffroi.egg-info" / "SOURCES.txt").write_text("README.md\nsrc/beffroi/gone.py\n")
-    (second / "src" / "beffroi" / "__pycache__").mkdir()
-    (second / "src" / "beffroi" / "__pycache__" / "left.cpython-311.pyc").write_bytes(b"left")
-    os.utime(second / "README.md", (1_000_000_000, 1_000_000_000))
-    return build(first, 0o022), build(second, 0o077)
+from tests.packaging.conftest import WHEN
 
 
 def test_two_builds_are_the_same_bytes(made: tuple[Path, Path]) -> None:
@@ -80,12 +33,12 @@ def test_the_source_archive_is_what_git_tracks(made: tuple[Path, Path]) -> None:
     assert held - {"PKG-INFO", "setup.cfg"} == {name(path) for path in tracked()} - {".gitignore"}
 
 
-def test_the_wheel_holds_the_package_and_nothing_of_the_checkout(made: tuple[Path, Path]) -> None:
+def test_the_wheel_holds_the_package_and_nothing_of_the_checkout(wheel: Path) -> None:
     """Its data, its migrations, the mark that it is typed, its licence; extras are named."""
-    with zipfile.ZipFile(made[0] / f"beffroi-{__version__}-py3-none-any.whl") as wheel:
-        held = set(wheel.namelist())
-        (told,) = [wheel.read(member).decode() for member in held if member.endswith("/METADATA")]
-        assert {member.date_time[:3] for member in wheel.infolist()} == {(2025, 11, 24)}
+    with zipfile.ZipFile(wheel) as packed:
+        held = set(packed.namelist())
+        (told,) = [packed.read(member).decode() for member in held if member.endswith("/METADATA")]
+        assert {member.date_time[:3] for member in packed.infolist()} == {(2025, 11, 24)}
     package = {name(path).removeprefix("src/") for path in tracked() if path.is_relative_to(ROOT / "src")}
     assert {member for member in held if ".dist-info/" not in member} == package
     assert {"beffroi/py.typed", "beffroi/embedded/tiny.gguf", "beffroi/store/migrations/env.py"} <= package
@@ -96,21 +49,13 @@ def test_the_wheel_holds_the_package_and_nothing_of_the_checkout(made: tuple[Pat
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_wheel_serves_from_an_environment_of_its_own(made: tuple[Path, Path], place: Path) -> None:
+def test_the_wheel_serves_from_an_environment_of_its_own(venv: Path, folder: Path) -> None:
     """A fresh venv, what the lock names checked against its hashes, the wheel: that is all it takes, and it answers."""
-    venv = place / "venv"
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True, timeout=60)
-    pip = [str(venv / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    lock = ["--require-hashes", "--only-binary", ":all:", "--no-deps", "-r", str(ROOT / "requirements.lock")]
-    subprocess.run([*pip, *lock], check=True, timeout=240, cwd="/")
-    wheel = made[0] / f"beffroi-{__version__}-py3-none-any.whl"
-    # With its dependencies, from nowhere: so the lock has all that wheel and extra ask for.
-    subprocess.run([*pip, "--no-index", f"{wheel}[embedded]"], check=True, timeout=60, cwd="/")
     listed = subprocess.run([venv / "bin" / "pip", "freeze", "--all"], check=True, capture_output=True, text=True)
     installed = dict(re.findall(r"^([\w.-]+)==(\S+)$", listed.stdout.lower().replace("_", "-"), re.MULTILINE))
     assert installed.items() >= packages("requirements.lock").items()
     program = venv / "bin" / "beffroi"
-    env = {"PATH": "/usr/bin:/bin", "HOME": str(place)}
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(folder)}
     said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True, env=env, cwd="/")
     assert said.stdout == f"beffroi, version {__version__}\n"
 
@@ -120,7 +65,7 @@ def test_the_wheel_serves_from_an_environment_of_its_own(made: tuple[Path, Path]
         def command(self) -> list[str]:
             return [str(program), *super().command()[3:]]
 
-    served = Installed(place / "data", bare=True, arguments=("--engine", "embedded"))
+    served = Installed(folder / "data", bare=True, arguments=("--engine", "embedded"))
     served.env = env
     try:
         served.start()
@@ -129,7 +74,7 @@ def test_the_wheel_serves_from_an_environment_of_its_own(made: tuple[Path, Path]
         wait_for(lambda: len(served.ledger()) == 1, 10, "a row in the ledger")
         assert KEY.search(served.output)
         made_ = subprocess.run(
-            [program, "backup", "create", place / "b.tar.gz", "--data", served.data], env=env, cwd="/", check=False
+            [program, "backup", "create", folder / "b.tar.gz", "--data", served.data], env=env, cwd="/", check=False
         )
         assert made_.returncode == 0
         assert served.stop() == 0
