@@ -24,7 +24,7 @@ mount -t tmpfs -o mode=755 tmpfs "$STAGE"
 mkdir "$STAGE/up" "$STAGE/work" "$STAGE/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$STAGE/up,workdir=$STAGE/work" "$STAGE/root"
 cd "$STAGE/root"
-mkdir -p ./proc ./dev ./sys ./run ./tmp ./srv/test ./opt/python ./opt/beffroi/bin "./opt/beffroi/lib/$NAME/site-packages" ./old
+mkdir -p ./proc ./dev ./sys ./run ./tmp ./srv/test ./opt/python ./old
 mount -t proc proc ./proc
 mount --rbind /dev ./dev
 mount -t sysfs sysfs ./sys
@@ -32,11 +32,14 @@ mount -t tmpfs -o mode=755 tmpfs ./run
 mount -t tmpfs -o mode=1777 tmpfs ./tmp
 mount --bind "$SHARED" ./srv/test
 mount --bind "$BASE" ./opt/python
-mount --bind "$PACKAGES" "./opt/beffroi/lib/$NAME/site-packages"
-printf 'home = /opt/python/bin\\ninclude-system-site-packages = false\\n' > ./opt/beffroi/pyvenv.cfg
-ln -sf "/opt/python/bin/$NAME" ./opt/beffroi/bin/python
-printf '#!/opt/beffroi/bin/python\\nfrom beffroi.cli.main import main\\nmain()\\n' > ./opt/beffroi/bin/beffroi
-chmod 755 ./opt/beffroi/bin/beffroi
+if [ -n "$PACKAGES" ]; then
+    mkdir -p ./opt/beffroi/bin "./opt/beffroi/lib/$NAME/site-packages"
+    mount --bind "$PACKAGES" "./opt/beffroi/lib/$NAME/site-packages"
+    printf 'home = /opt/python/bin\\ninclude-system-site-packages = false\\n' > ./opt/beffroi/pyvenv.cfg
+    ln -sf "/opt/python/bin/$NAME" ./opt/beffroi/bin/python
+    printf '#!/opt/beffroi/bin/python\\nfrom beffroi.cli.main import main\\nmain()\\n' > ./opt/beffroi/bin/beffroi
+    chmod 755 ./opt/beffroi/bin/beffroi
+fi
 pivot_root . old
 umount -l /old
 cd /
@@ -61,15 +64,13 @@ class Room:
         self._group = _control_group()
         (shared / "stage").mkdir(exist_ok=True)
         name = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        packages = shared / "empty" if venv is None else venv / "lib" / name / "site-packages"
-        (shared / "empty").mkdir(exist_ok=True)
         env |= {
             "PATH": "/opt/python/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "STAGE": str(shared / "stage"),
             "SHARED": str(shared),
             "BASE": sys.base_prefix,
             "NAME": name,
-            "PACKAGES": str(packages),
+            "PACKAGES": "" if venv is None else str(venv / "lib" / name / "site-packages"),
         }
         namespaces = ["--mount", "--pid", "--ipc", "--uts", "--cgroup", "--fork", "--kill-child=SIGKILL"]
         into = f'echo $$ > "{self._group}/cgroup.procs"; exec "$@"' if self._group else 'exec "$@"'
