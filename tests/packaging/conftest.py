@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of packaging share, made once: two builds, and an environment with the wheel and nothing else.
 
+The environment is made as docs/how-to/install.md says, by its commands.
 In: the tracked files, the lock. Out: `made`, the folders of two builds; `venv`, an environment; both gone at the end.
 """
 
@@ -17,6 +18,7 @@ import pytest
 from beffroi import __version__
 from tests.harness import ROOT
 from tests.house.test_source import tracked
+from tests.packaging.pages import commands, elsewhere
 
 WHEN = 1_764_000_000  # SOURCE_DATE_EPOCH: 2025-11-24
 
@@ -73,10 +75,16 @@ def wheel(made: tuple[Path, Path]) -> Path:
 def venv(wheel: Path, place: Path) -> Path:
     """A fresh environment: what the lock names, checked against its hashes, and the wheel with the extra `embedded`."""
     folder = place / "venv"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=60)
-    pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    lock = ["--require-hashes", "--only-binary", ":all:", "--no-deps", "-r", str(ROOT / "requirements.lock")]
-    subprocess.run([*pip, *lock], check=True, timeout=240, cwd="/")
-    # With its dependencies, from nowhere: so the lock has all that wheel and extra ask for.
-    subprocess.run([*pip, "--no-index", f"{wheel}[embedded]"], check=True, timeout=60, cwd="/")
+    install, serve = commands("how-to/install.md", "python3 -m venv").rsplit("\n", 2)[0], "beffroi serve"
+    assert serve not in install
+    here = {"/opt/beffroi": str(folder), "dist/": f"{wheel.parent}/", "python3 ": f"{sys.executable} "}
+    quiet = {"PIP_QUIET": "1", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    subprocess.run(["sh", "-euc", elsewhere(install, here)], check=True, timeout=240, cwd=ROOT, env=os.environ | quiet)
+    # The second way of the page, from nowhere: so the lock has all that wheel and extra ask for.
+    constrain, _ = commands("how-to/install.md", "sed -e").split("pipx install", 1)
+    subprocess.run(
+        ["sh", "-euc", elsewhere(constrain, {"constraints.txt": str(place / "constraints.txt")})], check=True, cwd=ROOT
+    )
+    held = ["--no-index", "--constraint", place / "constraints.txt", f"{wheel}[embedded]"]
+    subprocess.run([folder / "bin" / "pip", "install", *held], check=True, timeout=60, cwd="/", env=os.environ | quiet)
     return folder

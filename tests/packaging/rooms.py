@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import program
+from tests.harness import program, wait_for
 
 _ENTER = """
 set -eu
@@ -45,6 +45,7 @@ umount -l /old
 cd /
 echo /opt/python/lib > /etc/ld.so.conf.d/000-room.conf # a shared libpython is looked for where it was built, then here
 ldconfig
+touch /srv/test/entered
 """
 
 
@@ -89,7 +90,8 @@ class Room:
         return self.log.read_text(errors="replace")
 
     def run(self, *command: str, within: float = 30) -> "subprocess.CompletedProcess[str]":
-        """A command in the room, as root."""
+        """A command in the room, as root; waits until it is one."""
+        wait_for(lambda: self._entered() or self.process.poll() is not None, 20, "the room is entered")
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         assert children, f"the room has ended:\n{self.printed[-2000:]}"
         return subprocess.run(
@@ -100,6 +102,9 @@ class Room:
             check=False,
             env={"PATH": "/opt/beffroi/bin:/opt/python/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
         )
+
+    def _entered(self) -> bool:
+        return (self.shared / "entered").exists()
 
     def close(self) -> None:
         """Kill all that is in it."""

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The unit for systemd: linted wherever systemd's tools are, and started under a real systemd where a room can be had."""
+"""The unit for systemd: linted wherever systemd's tools are, and started under a real systemd where a room can be had.
+
+It is put in place by the commands of docs/how-to/install.md.
+"""
 
 import json
 import re
@@ -13,6 +16,7 @@ import pytest
 from tests.client import call, chat, request
 from tests.harness import ROOT, free_port, get, program, wait_for
 from tests.packaging import rooms
+from tests.packaging.pages import commands
 
 UNIT = ROOT / "deploy" / "systemd" / "beffroi.service"
 MOST_EXPOSED = 1.5  # of 10; what systemd calls OK ends at 5
@@ -26,13 +30,8 @@ mount -t tmpfs tmpfs /lib/systemd/system
 cp /srv/units/* /lib/systemd/system/
 mount -t tmpfs tmpfs /lib/systemd/system-generators
 mount -t tmpfs tmpfs /etc/systemd
-mkdir -p /etc/systemd/system/multi-user.target.wants /etc/beffroi /etc/sysusers.d
-cp /srv/test/beffroi.service /etc/systemd/system/
-ln -s ../beffroi.service /etc/systemd/system/multi-user.target.wants/
-cp /srv/test/beffroi.yaml /etc/beffroi/
 printf '[Manager]\\nDefaultStandardOutput=append:/srv/test/log\\nDefaultStandardError=append:/srv/test/log\\n' > /etc/systemd/system.conf
-cp /srv/test/beffroi.sysusers.conf /etc/sysusers.d/beffroi.conf
-systemd-sysusers beffroi.conf
+mkdir -p /etc/sysusers.d /etc/systemd/system
 container=lxc exec /lib/systemd/systemd --system --unit=multi-user.target --log-target=console --show-status=no
 """
 
@@ -61,16 +60,27 @@ class Machine:
 
     def __init__(self, folder: Path, venv: Path) -> None:
         self.port, self.control_port = free_port(), free_port()
-        for name in ("beffroi.service", "beffroi.sysusers.conf"):
-            shutil.copy(UNIT.with_name(name), folder)
+        shutil.copytree(ROOT / "deploy", folder / "deploy")
         server = {"port": self.port, "control_port": self.control_port, "workers": 1}
-        (folder / "beffroi.yaml").write_text(json.dumps({"server": server}))
+        (folder / "my-configuration.yaml").write_text(json.dumps({"server": server}))
         self.room = rooms.Room(folder, BOOT, venv)
+
+    def install(self) -> None:
+        """What the page says, from a checkout's root."""
+        wait_for(self.up, 20, "systemd is up")
+        block = commands("how-to/install.md", "cp deploy/systemd")
+        done = self.room.run("sh", "-euc", f"cd /srv/test; {block}")
+        assert done.returncode == 0, done.stderr
+
+    def up(self) -> bool:
+        """Whether systemd has come up."""
+        if self.room.process.poll() is not None:
+            pytest.skip(f"systemd cannot be started in a room here: {self.room.printed.strip().splitlines()[-1:]}")
+        return self.room.run("systemctl", "is-active", "multi-user.target").stdout == "active\n"
 
     def ready(self) -> bool:
         """Whether the service serves."""
-        if self.room.process.poll() is not None:
-            pytest.skip(f"systemd cannot be started in a room here: {self.room.printed.strip().splitlines()[-1:]}")
+        assert self.room.process.poll() is None
         return get(self.control_port, "/readyz")[0] == 200
 
     def wait(self, within: float = 30) -> None:
@@ -104,8 +114,11 @@ def machine(folder: Path, venv: Path) -> Iterator[Machine]:
     program("systemctl")
     rooms.require(folder)
     made = Machine(folder, venv)
-    yield made
-    made.room.close()
+    try:
+        made.install()
+        yield made
+    finally:
+        made.room.close()
 
 
 @pytest.mark.slow

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From one release to the next and back: nothing is lost, nothing is changed without a backup, and every refusal says why."""
+"""From one release to the next and back: nothing is lost, nothing is changed without a backup, and every refusal says why.
+
+The way back is the command of docs/how-to/upgrade.md.
+"""
 
 import re
 import sqlite3
@@ -16,6 +19,7 @@ from beffroi.store.engine import HEAD
 from tests.engines.scripted import ScriptedEngine
 from tests.harness import ROOT, Served, wait_for
 from tests.packaging.make_data import MODELS
+from tests.packaging.pages import commands
 from tests.packaging.releases import NEXT, next_release, unpack
 
 Start = Callable[..., Served]
@@ -101,8 +105,12 @@ def test_the_next_release_migrates_after_a_backup_and_this_one_then_refuses_unti
     said = refused(served.start(ready=False))
     assert f"was written by Beffroi {NEXT} (ledger revision 9999); this is Beffroi {__version__}" in said
 
-    before = folder / "before"
-    done = served.cli_bare("backup", "restore", str(made), "--data", str(before), "--revoked-in", str(served.data))
+    stop, restore = commands("how-to/upgrade.md", "systemctl stop").splitlines()
+    assert stop == "systemctl stop beffroi"  # which it is
+    words = restore.replace("before-0.2.0-….tar.gz", made.name).replace(
+        "/var/lib/beffroi-before", str(folder / "before")
+    )
+    done = served.cli_bare(*words.replace("/var/lib/beffroi", str(served.data)).split()[1:])
     assert done.returncode == 0, done.stderr
     assert re.search(r"revoked again: key_\w+ .* day$", done.stdout, re.MULTILINE)
     back = serve(engine, data="before", models=MODELS)
