@@ -11,15 +11,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 import msgspec
 
+from beffroi.cli import show
 from beffroi.cli.client import Absent, Failure, call
-from beffroi.cli.data import data_directory, data_option, json_option
+from beffroi.cli.data import data_directory, data_option
 from beffroi.cli.progress import bar
 
 _PAGE = "/api/v1/backup"
@@ -35,28 +36,28 @@ def backup() -> None:
 @backup.command()
 @click.argument("archive", required=False)
 @data_option
-@json_option
-def create(archive: str | None, data: Path | None, as_json: bool) -> None:
+@show.output_options(csv=False)
+def create(archive: str | None, data: Path | None, out: show.Output) -> None:
     """Write all that lasts of the data directory to ARCHIVE, while requests are served.
 
     Everything that was answered before is in it. Without ARCHIVE: beffroi-DATE-TIME.tar.gz here; with `-`: to standard
     output, for a program that encrypts. The archive holds secrets: the hashes of keys, the peppers they are made with,
     the keys of your engines.
     """
-    directory = data_directory(data)
+    directory, quiet = data_directory(data), out.kind == "json"
     if archive == _OUT and sys.stdout.isatty():
         raise click.UsageError(
             "an archive is no text for a terminal; write `beffroi backup create - | age -r … > FILE`"
         )
     begun = time.monotonic()
     target = Path(f"beffroi-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz" if archive is None else archive)
-    with _copied(directory, as_json) as copied:
+    with _copied(directory, quiet) as copied:
         if archive == _OUT:
-            manifest = _pack(copied, sys.stdout.buffer, as_json)
+            manifest = _pack(copied, sys.stdout.buffer, quiet)
             sys.stdout.buffer.flush()
             size = 0
         else:
-            manifest = _pack_into(copied, target, as_json)
+            manifest = _pack_into(copied, target, quiet)
             size = target.stat().st_size
     found = {
         "archive": None if archive == _OUT else str(target.absolute()),
@@ -66,7 +67,7 @@ def create(archive: str | None, data: Path | None, as_json: bool) -> None:
         "bytes_unpacked": sum(held.bytes for held in manifest.files.values()),
         "seconds": round(time.monotonic() - begun, 3),
     }
-    if as_json:
+    if quiet:
         click.echo(json.dumps(found, indent=2), err=archive == _OUT)
         return
     what = "standard output" if archive == _OUT else f"{target} ({_size(size)})"
@@ -81,8 +82,8 @@ def create(archive: str | None, data: Path | None, as_json: bool) -> None:
 @backup.command()
 @click.argument("archive", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--quick", is_flag=True, help="Checksums only: unpack nothing, do not look into the ledger.")
-@json_option
-def verify(archive: Path, quick: bool, as_json: bool) -> None:
+@show.output_options(csv=False)
+def verify(archive: Path, quick: bool, out: show.Output) -> None:
     """Check ARCHIVE without any Beffroi running: every checksum, the ledger's database, journal against ledger.
 
     Unpacks it into a folder of $TMPDIR (else /tmp) that only this user can read, and removes that.
@@ -94,7 +95,7 @@ def verify(archive: Path, quick: bool, as_json: bool) -> None:
     counts: dict[str, Any] = {}
     manifest = None
     try:
-        with bar("Reading", archive.stat().st_size, quiet=as_json) as shown:
+        with bar("Reading", archive.stat().st_size, quiet=out.kind == "json") as shown:
             if quick:
                 manifest = form.read(archive, told=shown.add)
             else:
@@ -113,8 +114,8 @@ def verify(archive: Path, quick: bool, as_json: bool) -> None:
             "revision": manifest.revision,
             "files": len(manifest.files),
         }
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
+    if out.kind == "json":
+        show.as_json(found)
     else:
         _print(archive, found, quick)
     sys.exit(0 if found["ok"] else 1)
@@ -144,8 +145,8 @@ def _print(archive: Path, found: dict[str, Any], quick: bool) -> None:
     help="A data directory that was served since: what is revoked there is revoked here too.",
 )
 @data_option
-@json_option
-def restore(archive: Path, revoked_in: tuple[Path, ...], data: Path | None, as_json: bool) -> None:
+@show.output_options(csv=False)
+def restore(archive: Path, revoked_in: tuple[Path, ...], data: Path | None, out: show.Output) -> None:
     """Put ARCHIVE into the data directory, which must be empty or not there.
 
     What was served, made or revoked after the backup began is not in it: keys revoked since work again, unless
@@ -157,7 +158,7 @@ def restore(archive: Path, revoked_in: tuple[Path, ...], data: Path | None, as_j
 
     directory = data_directory(data)
     try:
-        with bar("Restoring", archive.stat().st_size, quiet=as_json) as shown:
+        with bar("Restoring", archive.stat().st_size, quiet=out.kind == "json") as shown:
             done = service.restore(archive, directory, revoked_in=revoked_in, told=shown.add)
     except NotWhole as error:
         raise Failure(f"{archive} was not restored: {error}") from None
@@ -165,16 +166,16 @@ def restore(archive: Path, revoked_in: tuple[Path, ...], data: Path | None, as_j
         raise Failure(str(error)) from None
     except (OSError, Damaged) as error:
         raise Failure(f"{archive} was not restored: {error}") from None
-    if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(done), indent=2))
+    if out.kind == "json":
+        show.as_json(msgspec.to_builtins(done))
         return
     click.echo(f"Restored {directory}, as it was at {_moment(done.manifest.began_at)}. Nothing runs on it yet.")
     for key in done.revoked:
-        click.echo(f"revoked again: {key.id}  bf-{key.public}-…  {key.name}")
+        click.echo(f"revoked again: {key.id}  bf-{key.public}-…  {show.safe(key.name)}")
     click.echo(f"{len(done.active)} keys work from the next start on. Revoke again what was revoked since the backup:")
-    for key in done.active:
-        made = datetime.fromtimestamp(key.created_at, UTC).date().isoformat()
-        click.echo(f"  {key.id}  bf-{key.public}-…  made {made}  {key.name}")
+    columns = [show.Column("ID"), show.Column("KEY"), show.Column("MADE"), show.Column("NAME", shrinks=True)]
+    rows = [(key.id, f"bf-{key.public}-…", show.day(key.created_at), key.name) for key in done.active]
+    out.table(columns, rows, document=None)
 
 
 # --- making one -----------------------------------------------------------------------------------------------------

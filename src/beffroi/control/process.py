@@ -26,14 +26,16 @@ import uvloop
 from sqlalchemy import Engine
 
 from beffroi.config.load import Invalid
-from beffroi.control import keys as key_service
+from beffroi.control import keyring
 from beffroi.control.app import port_app, socket_app
 from beffroi.control.backups import Backups
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
 from beffroi.control.configuration import TAKEN, Configuration, Watch
 from beffroi.control.house import House
-from beffroi.control.keys import KeyAsk, Keys
+from beffroi.control.keyring import KeyAsk
+from beffroi.control.keys import Keys
+from beffroi.control.requests import Recent
 from beffroi.control.shipping import Shipper
 from beffroi.control.snapshots import KeyFiles, load_peppers
 from beffroi.control.upgrade import Refused, bring_up
@@ -156,13 +158,13 @@ class _Prepared:
             return load_config(data)
 
     def _keys(self, data: Path) -> tuple[str | None, KeyFiles]:
-        records = key_service.load(self.engine)
+        records = keyring.load(self.engine)
         peppers = load_peppers(data, create=not records)
         if records:
             return None, KeyFiles(data, records, peppers)
         newest = max(peppers)
         with self.engine.begin() as connection:
-            record, text = key_service.make(
+            record, text = keyring.make(
                 connection, KeyAsk(name=FIRST), None, (newest, peppers[newest]), actor="control"
             )
         return text, KeyFiles(data, [record], peppers)
@@ -180,7 +182,8 @@ class _Control:
         self._reads = ThreadPoolExecutor(READERS, "reads")
         zone = prepared.config.settings.time_zone
         self._budgets = Budgets(data, workers=arguments.workers, zone=zone)
-        self._shipper = Shipper(prepared.engine, data / "journal", charge=self._budgets.charge)
+        recent = Recent()
+        self._shipper = Shipper(prepared.engine, data / "journal", charge=self._budgets.charge, settled=recent.add)
         self._bus = Bus(arguments.workers, prepared.config.revision, prepared.files.revision, self._joined)
         keys = Keys(
             prepared.engine, self._acts, prepared.files, self._bus, data, lambda: self._house.config, self._budgets
@@ -193,6 +196,7 @@ class _Control:
             keys=keys,
             shipper=self._shipper,
             backups=Backups(data, prepared.engine, self._acts, self._shipper, self._budgets),
+            recent=recent,
             config=prepared.config,
         )
         self._house.refused = prepared.refused

@@ -13,9 +13,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from beffroi.control import archive, events, ledger
 from beffroi.control.archive import Manifest, NotWhole, Told
@@ -23,9 +24,10 @@ from beffroi.control.snapshots import replace_file
 from beffroi.control.stage import JOURNAL, LEDGER
 from beffroi.control.verify import Report
 from beffroi.core.layout import FORMAT, FORMAT_FILE, RESTORING
+from beffroi.core.snapshot import KeyRecord
 from beffroi.core.state import load_keys
 from beffroi.store.copy import faults
-from beffroi.store.engine import knows, open_engine, reading
+from beffroi.store.engine import knows, open_engine
 from beffroi.store.tables import keys
 
 _NOT_OURS = ("lost+found",)  # at the top of a volume of its own
@@ -61,14 +63,15 @@ def restore(source: Path, directory: Path, *, revoked_in: tuple[Path, ...] = (),
     """Write the files of an archive to `directory`, check them, revoke.
 
     Args:
-        revoked_in: data directories that were served since; what is revoked in them is revoked here too.
+        revoked_in: data directories that were served since; what is revoked in them is revoked here too, and what was
+            made to end earlier, as a rotation does, ends then.
 
     Raises:
         NotEmpty: the directory holds something, or is in use.
         NotWhole: the archive does not hold, or a newer release made it. The directory is left empty.
         Damaged, OSError: a directory of `revoked_in` has no readable key table. The directory is left empty.
     """
-    known = {key.id for other in revoked_in for key in load_keys(other).keys if key.revoked}
+    known = [key for other in revoked_in for key in load_keys(other).keys]
     with _taken(directory):
         replace_file(directory / FORMAT_FILE, f"{RESTORING}\n".encode())
         staged = directory / "restoring"
@@ -154,31 +157,33 @@ def _in_use(lock: Path) -> bool:
     return False
 
 
-def _revoke(data: Path, known: set[str]) -> tuple[list[Key], list[Key]]:
-    """Revoke those of `known` that are not; they, and those that stay active."""
+def _revoke(data: Path, known: list[KeyRecord]) -> tuple[list[Key], list[Key]]:
+    """Revoke what is revoked among `known`, end what ends earlier there; those revoked, and those that stay active."""
     engine = open_engine(data / LEDGER)
     now = int(time.time())
-    columns = (keys.c.id, keys.c.public, keys.c.name, keys.c.created_at)
+    gone = {key.id for key in known if key.revoked}
+    ends = {key.id: key.expires_at for key in known if key.expires_at is not None}
+    columns = (keys.c.id, keys.c.public, keys.c.name, keys.c.created_at, keys.c.expires_at)
     try:
-        with reading(engine) as connection:
-            rows = connection.execute(
-                select(*columns, keys.c.expires_at).where(keys.c.revoked.is_(False)).order_by(keys.c.slot)
-            ).all()
-        again = [Key(*row[:4]) for row in rows if row.id in known]
-        if again:
-            with engine.begin() as connection:
-                for key in again:
-                    stated = {"revoked": True, "revoked_at": now}
-                    connection.execute(update(keys).where(keys.c.id == key.id).values(stated))
-                    events.record(
-                        connection,
-                        actor="cli",
-                        action="cli:key:revoke",
-                        subject=key.id,
-                        before={"revoked": False},
-                        after={"revoked": True},
-                    )
-        active = [Key(*row[:4]) for row in rows if row.id not in known and (row.expires_at or now + 1) > now]
+        with engine.begin() as connection:
+            rows = connection.execute(select(*columns).where(keys.c.revoked.is_(False)).order_by(keys.c.slot)).all()
+            again, active = [], []
+            for row in rows:
+                key, end = Key(*row[:4]), row.expires_at
+                if key.id in gone:
+                    again.append(key)
+                    _change(connection, key.id, "cli:key:revoke", {"revoked": True, "revoked_at": now})
+                    continue
+                if key.id in ends and (end is None or ends[key.id] < end):
+                    end = ends[key.id]
+                    _change(connection, key.id, "cli:key:end", {"expires_at": end})
+                if end is None or end > now:
+                    active.append(key)
         return again, active
     finally:
         engine.dispose()
+
+
+def _change(connection: Connection, key_id: str, action: str, values: dict[str, Any]) -> None:
+    connection.execute(update(keys).where(keys.c.id == key_id).values(values))
+    events.record(connection, actor="cli", action=action, subject=key_id, after=values)
