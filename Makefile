@@ -9,7 +9,7 @@ ARGS :=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench chaos lock env dev-env clean
+.PHONY: help serve test check format docs bench chaos lock env dev-env clean
 
 help: ## Show these lines
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -30,6 +30,9 @@ check: dev-env ## Lint, format, types, import contracts, house rules
 format: dev-env ## Put the source into its one form
 	$(RUN)/ruff format .
 	$(RUN)/ruff check --fix-only .
+
+docs: dev-env ## Build the pages into build/site, both languages; a warning is an error
+	@exec $(RUN)/python -m docs.site.build
 
 bench: dev-env ## Measure again what the README claims (an hour; see benchmarks/)
 	@exec $(RUN)/python -m benchmarks.run $(ARGS)

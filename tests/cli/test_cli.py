@@ -130,14 +130,16 @@ def test_the_journal_is_verified_without_a_running_beffroi(tmp_path: Path) -> No
     assert beffroi("journal", "verify", data=tmp_path / "nothing").returncode == 69
 
 
-def test_the_data_directory_is_looked_for_in_four_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The option, the environment, here, home."""
+def test_the_data_directory_is_looked_for_in_five_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option, the environment, the configuration file, here, home."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("BEFFROI_DATA", raising=False)
     assert data_directory(None) == tmp_path / "home" / ".local" / "share" / "beffroi"
     (tmp_path / ".beffroi").mkdir()
     assert data_directory(None) == tmp_path / ".beffroi"
+    (tmp_path / "beffroi.yaml").write_text("gateway: {max_body: broken elsewhere}\nserver: {data: told}\n")
+    assert data_directory(None) == tmp_path / "told"
     monkeypatch.setenv("BEFFROI_DATA", "elsewhere")
     assert data_directory(None) == tmp_path / "elsewhere"
     assert data_directory(Path("~/mine")) == tmp_path / "home" / "mine"

@@ -6,8 +6,14 @@ In: arguments. Out: text, JSON under `--json`, and an exit status (`client.EXIT_
 
 import click
 
+from beffroi.cli.bench.command import bench
+from beffroi.cli.chat.command import chat
 from beffroi.cli.completion import completion
+from beffroi.cli.config import config
+from beffroi.cli.doctor.command import doctor
 from beffroi.cli.engines import engines
+from beffroi.cli.importer.command import import_
+from beffroi.cli.init import init
 from beffroi.cli.journal import journal
 from beffroi.cli.keys import keys
 from beffroi.cli.models import models
@@ -26,7 +32,22 @@ class _InOrder(click.Group):
 
 @click.group(
     cls=_InOrder,
-    commands=[serve, keys, models, engines, requests, usage, journal, completion],
+    commands=[
+        init,
+        serve,
+        chat,
+        keys,
+        models,
+        engines,
+        requests,
+        usage,
+        config,
+        import_,
+        doctor,
+        bench,
+        journal,
+        completion,
+    ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="beffroi", prog_name="beffroi")
