@@ -43,8 +43,8 @@ def test_names_that_clash_are_refused() -> None:
     """Engines, models, and aliases with both."""
     assert "already an engine `a`" in refusal("  engines: [{name: a, url: 'http://x'}, {name: a, url: 'http://y'}]\n")
     text = refusal(ENGINE + "  models:\n    - {id: m, aliases: [x]}\n    - {id: x}\n    - {id: n, aliases: [m]}\n")
-    assert "b.yaml:5: resources.models[1].id: `x` already names the model `m`" in text
-    assert "b.yaml:6: resources.models[2].aliases[0]: `m` already names the model `m`" in text
+    assert "b.yaml:5:12: resources.models[1].id: `x` already names the model `m`" in text
+    assert "b.yaml:6:25: resources.models[2].aliases[0]: `m` already names the model `m`" in text
 
 
 def test_a_target_must_name_an_engine_there_is() -> None:
@@ -126,14 +126,17 @@ def test_engine_keys_are_references_and_never_shown(tmp_path: Path) -> None:
 
 def test_settings_that_types_cannot_check_are_checked() -> None:
     """Zone, proxies, guard."""
-    text = "gateway: {time_zone: Paris, trusted_proxies: [here], guard: {tools: maybe}, proxy_protocol: true}"
+    text = "gateway: {time_zone: Paris, trusted_proxies: [here], guard: {tools: block, hidden_text: maybe}}"
     with pytest.raises(Invalid) as caught:
         compile_config([parse(text, "b.yaml")], 1, {})
     assert [problem.name for problem in caught.value.problems] == [
-        "gateway.guard.tools",
         "gateway.time_zone",
         "gateway.trusted_proxies[0]",
+        "gateway.guard.tools",
+        "gateway.guard.hidden_text",
     ]
+    with pytest.raises(Invalid, match=r"needs `gateway\.trusted_proxies`"):
+        compile_config([parse("gateway: {proxy_protocol: true}", "b.yaml")], 1, {})
 
 
 def test_what_was_found_joins_what_the_file_says() -> None:
@@ -144,3 +147,24 @@ def test_what_was_found_joins_what_the_file_says() -> None:
     clash = parse("resources: {models: [{id: n, targets: [{engine: e}]}]}", "b.yaml")
     with pytest.raises(Invalid, match="already names"):
         compile_config([clash, found], 1, {})
+
+
+def test_fallbacks_must_be_other_models_that_are_there() -> None:
+    """Each once, four at most, by id, priced in the same money; two may stand in for each other."""
+    config = compiled(ENGINE + "  models: [{id: m, fallbacks: [n]}, {id: n, fallbacks: [m]}]\n")
+    assert [model.fallbacks for model in config.models] == [("n",), ("m",)]
+    text = refusal(
+        ENGINE
+        + "  models:\n    - {id: m, fallbacks: [m, o, nn, n, n, p, q], prices: [{input: 1}]}\n    - {id: n, aliases: [nn]}\n"
+        "    - {id: p, prices: [{input: 1, currency: USD}]}\n    - {id: q}\n"
+    )
+    for told in (
+        "resources.models[0].fallbacks[0]: a model cannot stand in for itself",
+        "fallbacks[1]: there is no model `o`; there are `m`, `n`, `p`, `q`",
+        "fallbacks[2]: `nn` is another name of `n`; write n",
+        "fallbacks[4]: stands twice in this list",
+        "fallbacks[5]: is one too many: a model has 4 fallbacks at most",
+    ):
+        assert told in text, text
+    priced = "  models: [{id: m, fallbacks: [p], prices: [{input: 1}]}, {id: p, prices: [{input: 1, currency: USD}]}]\n"
+    assert "is priced in USD, and `m` in EUR" in refusal(ENGINE + priced)

@@ -28,7 +28,13 @@ WHOLE, FORMS, SENT = (
     "gateway/upstream/test_requests.py",
 )
 WINDOWS, READER, SPOOL = "gateway/quota/test_windows.py", "gateway/test_reader.py", "gateway/journal/test_spool.py"
-SHIPPING = "control/test_shipping.py"
+STAGE = "control/test_stage.py"
+SHIPPING, ROTATION, KEYRING, FALLBACKS = (
+    "control/test_shipping.py",
+    "control/test_rotation.py",
+    "src/beffroi/control/keyring.py",
+    "gateway/routing/test_fallbacks.py",
+)
 
 MUTANTS = (
     # what must be written before what may leave
@@ -175,6 +181,17 @@ MUTANTS = (
            f"{ATTEMPTS}::test_a_first_token_that_does_not_come_sends_the_request_elsewhere"),
     Mutant("a plain answer that was late is asked for again", f"{GATEWAY}/routing/choose.py", "late_answer = isinstance(failure, EngineTimeout) and not x.request.stream and x.relay is not None", "late_answer = False",
            f"{ATTEMPTS}::test_a_plain_answer_that_does_not_come_in_time_is_not_asked_again"),
+    # fallbacks of a model
+    Mutant("only the first model of a chain is held", f"{GATEWAY}/quota/admit.py", "max(ask.bound, bound_of(input_bound(x, spec), reserve, price)) if must else 0", "ask.bound",
+           f"{FALLBACKS}::test_the_reservation_holds_the_dearest_of_the_chain"),
+    Mutant("a fallback at the price of the model that failed", f"{GATEWAY}/quota/admit.py", "    x.price = price_at(spec.prices, x.wall_ns // 1_000_000_000)\n    x.max_tokens, reserve", "    x.max_tokens, reserve",
+           f"{FALLBACKS}::test_each_attempt_is_recorded_with_its_own_model_and_price"),
+    Mutant("a fallback for any key", f"{GATEWAY}/quota/admit.py", "and (key.models is None or model.spec.id in key.models)", "and True",
+           f"{FALLBACKS}::test_a_key_needs_permission_for_the_fallback_too"),
+    Mutant("a failed attempt is settled as the fallback's", f"{GATEWAY}/flow.py",
+           "                house.journal.settle(failed_attempt(x, house, failure), None)\n                if stand_in is not None:\n                    take_over(x, house, stand_in) ",
+           "                if stand_in is not None:\n                    take_over(x, house, stand_in)\n                house.journal.settle(failed_attempt(x, house, failure), None) ",
+           f"{FALLBACKS}::test_each_attempt_is_recorded_with_its_own_model_and_price"),
     Mutant("the engine goes on when its client has left", f"{GATEWAY}/flow.py", "            x.relay.stop()\n", "            pass\n",
            f"{CUTS}::test_a_client_who_leaves_is_billed_for_what_it_was_sent"),
     Mutant("no back-pressure", f"{UPSTREAM}/stream.py", "            self.connection.pause_reading()", "            pass",
@@ -188,4 +205,38 @@ MUTANTS = (
     Mutant("checksums are not compared", "src/beffroi/control/segments.py",
            "        if checksum_of(data[at + _SUMMED_FROM : end]) != checksum:", "        if False:",
            "control/test_damage.py::test_damage_in_the_middle_is_said_aloud_and_the_file_kept"),
+    # backups
+    Mutant("shipping goes on while a backup's moment is taken", "src/beffroi/control/stage.py",
+           "with still():", "with nullcontext():",
+           f"{STAGE}::test_nothing_is_shipped_between_the_ledger_s_view_and_the_segments"),
+    Mutant("a backup reads segments in the order they were written", "src/beffroi/control/stage.py",
+           "yield from reversed(found)", "yield from found",
+           f"{STAGE}::test_a_segment_that_is_begun_while_the_one_before_is_read_makes_no_gap"),
+    Mutant("checksums of a backup are not compared", "src/beffroi/control/archive.py",
+           "if found.get(name) != manifest.files.get(name):", "if name not in found:",
+           "control/test_archive.py::test_a_sound_tar_that_is_no_whole_backup_is_refused_and_leaves_an_empty_directory"),
+    # keys
+    Mutant("a successor counts by itself", KEYRING, "new = msgspec.structs.replace(old, **fresh, ",
+           "new = msgspec.structs.replace(old, **fresh, slot=old.slot + 1000, ",
+           f"{ROTATION}::test_a_successor_may_do_the_same_and_counts_in_the_same_place"),
+    Mutant("workers are not told of the old key's end", "src/beffroi/control/keys.py",
+           "delta = self._files.append(upsert=(old, new))", "delta = self._files.append(upsert=(new,))",
+           f"{ROTATION}::test_the_old_key_ends_after_a_day_unless_told_otherwise"),
+    Mutant("a rotation makes a key live longer", KEYRING,
+           "ends = now + overlap if old.expires_at is None else min(old.expires_at, now + overlap)", "ends = now + overlap",
+           f"{ROTATION}::test_the_old_key_ends_after_a_day_unless_told_otherwise"),
+    Mutant("a revoked app keeps the key before", "src/beffroi/control/keys.py",
+           "*(old for old in keyring.predecessors(connection, row) if old.revoked or living(old, now))", "*()",
+           f"{ROTATION}::test_revoking_a_successor_revokes_what_is_left_of_its_predecessors"),
+    Mutant("a budget restored to one key's spending", "src/beffroi/control/budgets.py",
+           "totals[slots[key_id]] += int(total)", "totals[slots[key_id]] = int(total)",
+           "control/test_budgets.py::test_what_a_key_and_its_successor_spent_is_restored_as_one"),
+    # the configuration
+    Mutant("a broken configuration is served", "src/beffroi/cli/serve.py", "source = examined.sound()", "source = examined.source",
+           "config/test_mutations.py::test_serve_starts_nothing_from_a_broken_file"),
+    Mutant("faults of sense hide behind faults of form", "src/beffroi/config/examine.py",
+           "        *compiled.problems,\n", "        *([] if reading.problems else compiled.problems),\n",
+           "config/test_examine.py::test_form_sense_files_and_environment_are_told_together"),
+    Mutant("a secret is shown", "src/beffroi/config/secrets.py", "return reference if reference.startswith((\"env:\", \"file:\")) else MASKED", "return reference",
+           "config/test_effective.py::test_a_secret_is_shown_as_the_reference_it_is"),
 )  # fmt: skip

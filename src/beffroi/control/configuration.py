@@ -11,20 +11,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.config.compile import compile_config
-from beffroi.config.load import EMPTY, Invalid, Problem, Source, load, resources
+from beffroi.config.examine import examine
+from beffroi.config.load import Invalid, Problem, Source, Spot, resources
 from beffroi.control import events
 from beffroi.control.snapshots import publish_config
 from beffroi.core.snapshot import Config
+from beffroi.telemetry import logs
 
 EVERY = 1.0  # seconds between two looks at the file
 SETTLED = 0.2  # seconds a changed file must stay as it is: whoever writes it may not be done
 TAKEN = 5.0  # seconds the workers get to take a new config over, before the log says which did not
-log = structlog.stdlib.get_logger("control.configuration")
+log = logs.Logger("control.configuration")
 Mark = tuple[int, int, int] | None
 
 
@@ -53,12 +54,15 @@ class Configuration:
         """
         self.read = self.mark()  # before reading: a change while it is read is then seen as one
         if self.path is not None and self.read is not None and self.read[1] == 0:
-            raise Invalid(str(self.path), [Problem(0, "", "is empty; it may be half written")])
-        source = EMPTY if self.path is None else load(self.path)
+            remedy = "write it to another file and rename that one into place"
+            raise Invalid([Problem(Spot(str(self.path)), "", "is empty; it may be half written", remedy)])
+        # Where to listen was decided at the start, by options too: what the file says of it now is for the next one.
+        source = examine(self.path, more=bool(self._found), listening=False).sound()
         config, changed = publish_config(self._data, compile_config([source, *self._found], 0))
+        first = self._fixed is None
         self._note_fixed(source)
         if changed:
-            self._applied(config)
+            self._applied(config, log.debug if first else log.info)  # a start has its own way of telling
         return config
 
     def _note_fixed(self, source: Source) -> None:
@@ -77,10 +81,10 @@ class Configuration:
             return None
         return status.st_mtime_ns, status.st_size, status.st_ino
 
-    def _applied(self, config: Config) -> None:
+    def _applied(self, config: Config, tell: Callable[..., None]) -> None:
         after = {"revision": config.revision, "models": len(config.models), "engines": len(config.engines)}
         self._event("control:config:apply", str(config.revision), after)
-        log.info("configuration applied", **after)
+        tell("configuration applied", **after)
 
     def refused(self, error: Invalid | OSError) -> None:
         """Note that one was not."""

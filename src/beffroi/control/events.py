@@ -15,7 +15,11 @@ from beffroi.store.tables import DEFAULT, events
 ACTIONS = {
     "cli:key:create": "An API key was made from the command line.",
     "cli:key:revoke": "An API key was revoked from the command line.",
+    "cli:key:rotate": "An API key got a successor from the command line, and an end of its own.",
     "cli:pepper:rotate": "A new pepper was made from the command line; keys made from then on are hashed with it.",
+    "cli:key:end": "A key of a restored backup was made to end when it ended in the directory that was served since.",
+    "cli:backup:create": "A copy of the data directory was made for a backup.",
+    "control:data:upgrade": "The ledger was brought to the revision of a newer release; the event names the backup made before.",
     "control:key:create": "The first API key was made, because there was none.",
     "control:config:apply": "A configuration was compiled and handed to the workers.",
     "journal:exchange:recover": "Exchanges that a dead worker left open were settled from their last progress.",
