@@ -113,6 +113,14 @@ def test_a_command_outlives_a_restart_of_control(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_a_worker_that_does_not_hear_of_a_rotation_is_named_and_the_new_key_is_printed(tmp_path: Path) -> None:
+    """Its text is nowhere else. Where the old key was to stop at once, it did not everywhere: status 1."""
+    with control(tmp_path, workers=2), WorkerThread(tmp_path):
+        done = beffroi("keys", "rotate", "first", "--overlap", "0", data=tmp_path)
+        assert public_id(done.stdout.strip()) is not None
+        assert done.returncode == 1 and "warning: workers w01 do not know of it yet: there, only bf-" in done.stderr
+
+
 def test_the_journal_is_verified_without_a_running_beffroi(tmp_path: Path) -> None:
     """From the files; where there are none it says so."""
     with control(tmp_path):

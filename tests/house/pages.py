@@ -89,7 +89,7 @@ def cli() -> str:
             record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
             if record is not None:
                 rows.append([f"`{record[0]}`", " ".join(record[1].split())])
-        lines += _table(["Option", "Meaning"], rows)
+        lines = [*lines, *_table(["Option", "Meaning"], rows)] if rows else lines[:-1]
     lines += ["", "## Exit statuses", ""]
     lines += _table(["Status", "Meaning"], [[str(status), meaning] for status, meaning in EXIT_STATUSES.items()])
     return "\n".join(lines) + "\n" + _WRITTEN

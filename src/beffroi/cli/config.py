@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from beffroi.cli.data import config_file
 from beffroi.cli.settings import (
+    config_file,
     count,
     effective_data,
     effective_workers,
@@ -43,10 +43,11 @@ def config() -> None:
 @_FILE
 @_JSON
 def check(file: Path | None, as_json: bool) -> None:
-    """Tell every fault of FILE at once, each with its place and what to do; status 2 if there is one.
+    """Tell every fault of a file at once.
 
-    FILE is $BEFFROI_CONFIG, ./beffroi.yaml or ./beffroi.toml when left out. Environment variables that set something are
-    checked with it, and so are the files that it names. `beffroi serve` refuses what this refuses.
+    Each with its place and what to do; the status is 2 if there is one. FILE is $BEFFROI_CONFIG, ./beffroi.yaml or
+    ./beffroi.toml when left out. Environment variables that set something are checked with it, and so are the files
+    that it names. `beffroi serve` refuses what this refuses.
     """
     found, examined = _examine(file, {})
     if as_json:
@@ -79,10 +80,11 @@ def check(file: Path | None, as_json: bool) -> None:
 @_DATA
 @_JSON
 def show(file: Path | None, data: Path | None, as_json: bool, **options: Any) -> None:
-    """Show every setting as `beffroi serve` would take it, and where its value comes from.
+    """Show what holds, and where it comes from.
 
-    FILE is $BEFFROI_CONFIG, ./beffroi.yaml or ./beffroi.toml when left out. The command line wins over environment
-    variables, those over the file, the file over defaults. Secrets are shown as the references they are.
+    Every setting as `beffroi serve` would take it with the same options. FILE is $BEFFROI_CONFIG, ./beffroi.yaml or
+    ./beffroi.toml when left out. The command line wins over environment variables, those over the file, the file over
+    defaults. Secrets are shown as the references they are.
     """
     _, examined = _examine(file, overrides(**options, data=data))
     if examined.problems:
@@ -106,16 +108,20 @@ def show(file: Path | None, data: Path | None, as_json: bool, **options: Any) ->
 
 @config.command()
 def schema() -> None:
-    """Print the JSON Schema of configuration files, for editors that complete and check while one types.
+    """Print the JSON Schema, for editors.
 
-    A YAML file names it in a comment on its first line: # yaml-language-server: $schema=beffroi.schema.json
+    With it they complete and check while one types. A YAML file names it in a comment on its first line:
+    `# yaml-language-server: $schema=beffroi.schema.json`.
     """
     _print_json(json_schema())
 
 
 @config.command()
 def example() -> None:
-    """Print a configuration file that names every setting with its default and its meaning."""
+    """Print a file that names every setting.
+
+    Each with its default and what it means.
+    """
     click.echo(example_text(), nl=False)
 
 

@@ -58,7 +58,7 @@ def _configured() -> Path | None:
     except Invalid:
         return None
     told = None if source is None else source.document.server.data
-    return None if source is None or told is None else source.base / told
+    return None if source is None or told is None else source.base / Path(told).expanduser()
 
 
 def data_option(command: F) -> F:

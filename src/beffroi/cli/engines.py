@@ -16,7 +16,7 @@ from beffroi.cli.data import data_directory, data_option
 from beffroi.cli.show import Column
 
 
-@click.command()
+@click.command(short_help="List the engines, how they are, and what failed last.")
 @data_option
 @show.output_options()
 def engines(data: Path | None, out: show.Output) -> None:

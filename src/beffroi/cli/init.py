@@ -53,10 +53,10 @@ _NO_ENGINE = "No engine here: Beffroi takes one that it finds on this machine, e
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing: what no option says has its default.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs; asks nothing.")
 def init(file: Path, force: bool, yes: bool, as_json: bool, **given: Any) -> None:
-    """Write a small configuration to FILE (beffroi.yaml when left out), after five questions or from options.
+    """Write a first configuration file.
 
-    The questions are: which engine, which models of it, what they cost, where to listen, where to keep the data. At a
-    terminal those are asked that no option answers; elsewhere, and with --yes, none.
+    FILE is beffroi.yaml when left out. Five questions are asked: which engine, which models of it, what they cost, where
+    to listen, where to keep the data. At a terminal those that no option answers; elsewhere, and with --yes, none.
     """
     if file.suffix == ".toml":
         raise Failure("`init` writes YAML: give a name that ends in .yaml")

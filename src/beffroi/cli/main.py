@@ -21,20 +21,29 @@ from beffroi.cli.serve import serve
 from beffroi.cli.usage import usage
 
 
+class _InOrder(click.Group):
+    """Lists its commands as a day goes, not by the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click asks so
+        """In the order in which they were given."""
+        return list(self.commands)
+
+
 @click.group(
+    cls=_InOrder,
     commands=[
         init,
-        config,
         serve,
+        chat,
         keys,
         models,
         engines,
         requests,
         usage,
-        journal,
+        config,
         doctor,
         bench,
-        chat,
+        journal,
         completion,
     ],
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -12,8 +12,9 @@ from typing import Any
 import click
 
 from beffroi.cli.backing import choose
-from beffroi.cli.data import config_file, data_option
+from beffroi.cli.data import data_option
 from beffroi.cli.settings import (
+    config_file,
     count,
     effective_data,
     effective_workers,

@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 
 import click
 
-from beffroi.cli.data import usual_data
+from beffroi.cli.data import config_file, usual_data
 from beffroi.config.environment import Overrides
 from beffroi.config.load import Problem, Source
 from beffroi.config.problems import printable
+
+__all__ = ["config_file", "count", "effective_data", "effective_workers", "overrides", "server_options", "tell"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PORT = click.IntRange(0, 65535)
@@ -52,7 +54,7 @@ def overrides(**given: Any) -> Overrides:
 def effective_data(source: Source) -> Path:
     """The data directory of a start with this configuration: its `server.data`, else where every command looks."""
     told = source.document.server.data
-    return usual_data() if told is None else (source.base / told).expanduser().absolute()
+    return usual_data() if told is None else (source.base / Path(told).expanduser()).absolute()
 
 
 def effective_workers(source: Source) -> int:

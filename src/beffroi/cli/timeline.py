@@ -62,7 +62,8 @@ def tell(found: dict[str, Any]) -> None:
         if stop is not None and rooms.index(room) > rooms.index(stop) and room not in ("settle", "record"):
             told = [show.paint("not reached", show.DIM)]
         elif room == stop:
-            told = [show.paint(f"refused: {_code(last)}", show.BAD)]
+            seen = f" ({', '.join(last['findings'])})" if room == "inspect" and last["findings"] else ""
+            told = [show.paint(f"refused: {_code(last)}{seen}", show.BAD)]
         number = str(_ROOMS.index(room) + 1) if room in _ROOMS else " "
         for place, line in enumerate(told):
             click.echo((f" {number} {room:<13} " if place == 0 else " " * 17) + line)

@@ -40,7 +40,7 @@ async def body(request: Request, kind: type[T]) -> T:
         raise BadRequest(f"the body is not what this page takes: {error}") from None
 
 
-def whole(request: Request, name: str, default: int | None, most: int = 1 << 62) -> int | None:
+def whole(request: Request, name: str, default: int, most: int) -> int:
     """A whole number of the query.
 
     Raises:

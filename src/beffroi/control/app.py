@@ -162,12 +162,12 @@ async def list_requests(house: House, request: Request) -> Response:
     query = request.query_params
     keys = await house.keys.ids(query["key"]) if "key" in query else None
     wanted = requests.wanted(house.config, keys, query.get("model"), query.get("outcome"))
-    after = whole(request, "after", None)
+    after = query.get("after")
     rows, place, missed = house.recent.since(after)
     if after is None:
         await house.current_ledger()
         place = house.recent.since(None)[1]  # before the ledger is read: a row may come twice, none is missed
-        limit = whole(request, "limit", 20, requests.MOST) or 0
+        limit = whole(request, "limit", 20, requests.MOST)
         rows = await house.blocking(lambda: requests.last(house.engine, limit, wanted))
         if not rows:
             requests.doubt_model(house.config, query.get("model"))

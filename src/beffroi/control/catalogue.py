@@ -29,20 +29,19 @@ _t = exchanges.c
 
 
 def models(config: Config, workers: Workers) -> list[dict[str, Any]]:
-    """Every public model. `state`: ready, degraded (an engine of its pool is out), down (all are, or there is none)."""
+    """Every public model. `state`: ready, degraded (an engine of its pool is out), down (all are), unknown."""
     states = {engine.name: _state(engine.name, workers) for engine in config.engines}
     return [_model(spec, states, config.settings.time_zone) for spec in config.models]
 
 
 def _model(spec: ModelSpec, states: dict[str, str], zone: str) -> dict[str, Any]:
     pool = [states.get(target.engine, "unknown") for target in spec.targets]
-    sound = [state for state in pool if state != "out"]
     now = int(time.time())
     ahead = [price for price in spec.prices if price.effective > now]
     return {
         "id": spec.id,
         "aliases": list(spec.aliases),
-        "state": "down" if not sound else "ready" if set(pool) <= {"up", "untried"} else "degraded",
+        "state": _together(pool),
         "engines": [
             {"name": target.engine, "model": target.model, "state": state}
             for target, state in zip(spec.targets, pool, strict=True)
@@ -54,6 +53,15 @@ def _model(spec: ModelSpec, states: dict[str, str], zone: str) -> dict[str, Any]
         "price": _price(price_at(spec.prices, now), zone),
         "next_price": _price(min(ahead, key=lambda price: price.effective), zone) if ahead else None,
     }
+
+
+def _together(pool: list[str]) -> str:
+    states = set(pool)
+    if states <= {"out"}:
+        return "down"
+    if states == {"unknown"}:
+        return "unknown"
+    return "ready" if states <= {"up", "untried"} else "degraded"
 
 
 def _price(price: Price, zone: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 In: the ledger, what shipping has just taken in, prices of the configuration. Out: plain data for pages and the command line.
 """
 
+import secrets
 import threading
 import time
 from collections import deque
@@ -94,6 +95,7 @@ class Recent:
     def __init__(self) -> None:
         self._rows: deque[tuple[Any, ...]] = deque(maxlen=KEPT)
         self._count = 0
+        self._born = secrets.token_hex(4)
         self._lock = threading.Lock()
 
     def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -102,18 +104,21 @@ class Recent:
             self._rows.extend(rows)
             self._count += len(rows)
 
-    def since(self, place: int | None) -> tuple[list[dict[str, Any]], int, int]:
+    def since(self, place: str | None) -> tuple[list[dict[str, Any]], str, int]:
         """All rows after a place, the place to ask from next, and how many between are forgotten already.
 
-        None stands for the place that is now the last.
+        None stands for the place that is now the last. To one that the control process before this one gave, or to any
+        other text, everything is new that is remembered: whoever asks may have seen some of it.
         """
+        born, _, reached = (place or "").partition(".")
         with self._lock:
             count, fresh = self._count, 0
             if place is not None:
-                # A place ahead of us is one of the control process before this one: all that we know is new to it.
-                fresh = count if place > count else count - place
+                known = born == self._born and reached.isascii() and reached.isdigit()
+                fresh = max(0, count - int(reached)) if known else len(self._rows)
             rows = list(self._rows)[-fresh:] if fresh else []
-        return [_decoded(dict(zip(_NAMES, row, strict=True))) for row in rows], count, fresh - len(rows)
+        shown = [_decoded(dict(zip(_NAMES, row, strict=True))) for row in rows]
+        return shown, f"{self._born}.{count}", fresh - len(rows)
 
 
 def last(engine: Engine, count: int, wanted: Wanted) -> list[dict[str, Any]]:
