@@ -15,7 +15,8 @@ from collections.abc import Callable
 import pytest
 
 from beffroi.cli.bench.client import Client, Place
-from beffroi.cli.bench.load import Figures, Load, Plan, quantile
+from beffroi.cli.bench.figures import Figures, Plan, quantile
+from beffroi.cli.bench.load import Load
 from beffroi.cli.web import Gateway
 from tests.engines.scripted import ScriptedEngine
 from tests.harness import ROOT, Served, free_port

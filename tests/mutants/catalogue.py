@@ -223,7 +223,7 @@ MUTANTS = (
     Mutant("a foreign key passes for the certificate's", "src/beffroi/cli/doctor/certificates.py",
            'if "KEY_VALUES_MISMATCH" in str(error):', 'if "NEVER" in str(error):',
            "cli/doctor/test_certificates.py::test_a_key_that_is_another_s_is_found"),
-    Mutant("a failed request of a load counts as answered", "src/beffroi/cli/bench/load.py",
+    Mutant("a failed request of a load counts as answered", "src/beffroi/cli/bench/figures.py",
            "self.faults[sample.fault] += 1", "self.answered += 1",
            "cli/test_bench.py::test_each_way_to_fail_has_its_name"),
     Mutant("a question that failed stays in the chat", "src/beffroi/cli/chat/talk.py", "if answer or ended:", "if True:",
