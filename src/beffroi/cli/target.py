@@ -104,7 +104,13 @@ def tidy(text: str) -> str:
     try:
         parts = urlsplit(url)
         path = parts.path
-        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and not parts.query
+        sound = (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not parts.query
+            and "@" not in parts.netloc
+        )
     except ValueError:
         sound, path = False, ""
     if not sound or not url.isascii() or not url.isprintable() or " " in url:
