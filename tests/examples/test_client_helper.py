@@ -2,6 +2,8 @@
 """`beffroi.client` beside the OpenAI SDK: bills to the nano-unit, hints, patience."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -34,6 +36,14 @@ def sdk(tiny: Served) -> Iterator[openai.OpenAI]:
     """The SDK on the embedded engine."""
     with openai.OpenAI(base_url=f"http://127.0.0.1:{tiny.port}/v1", api_key=tiny.key, max_retries=0) as client:
         yield client
+
+
+def test_without_the_sdk_it_says_what_to_install() -> None:
+    """And the commands that are clients work without it."""
+    for module, said in (("beffroi.client", "pip install 'beffroi[client]'"), ("beffroi.cli.main", "")):
+        program = f"import sys; sys.modules.update(openai=None, httpx=None); import {module}"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert (done.returncode != 0) == bool(said) and said in done.stderr, done.stderr
 
 
 # --- bills -------------------------------------------------------------------------------------------------------------
