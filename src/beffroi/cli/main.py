@@ -6,14 +6,50 @@ In: arguments. Out: text, JSON under `--json`, and an exit status (`client.EXIT_
 
 import click
 
+from beffroi.cli.bench.command import bench
+from beffroi.cli.chat.command import chat
+from beffroi.cli.completion import completion
+from beffroi.cli.config import config
+from beffroi.cli.doctor.command import doctor
+from beffroi.cli.engines import engines
 from beffroi.cli.importer.command import import_
+from beffroi.cli.init import init
 from beffroi.cli.journal import journal
 from beffroi.cli.keys import keys
+from beffroi.cli.models import models
+from beffroi.cli.requests import requests
 from beffroi.cli.serve import serve
 from beffroi.cli.usage import usage
 
 
-@click.group(commands=[serve, keys, usage, journal, import_], context_settings={"help_option_names": ["-h", "--help"]})
+class _InOrder(click.Group):
+    """Lists its commands as a day goes, not by the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click asks so
+        """In the order in which they were given."""
+        return list(self.commands)
+
+
+@click.group(
+    cls=_InOrder,
+    commands=[
+        init,
+        import_,
+        serve,
+        chat,
+        keys,
+        models,
+        engines,
+        requests,
+        usage,
+        config,
+        doctor,
+        bench,
+        journal,
+        completion,
+    ],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="beffroi", prog_name="beffroi")
 def main() -> None:
     """Beffroi: a gateway for language models."""
