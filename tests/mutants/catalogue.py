@@ -28,12 +28,13 @@ WHOLE, FORMS, SENT = (
     "gateway/upstream/test_requests.py",
 )
 WINDOWS, READER, SPOOL = "gateway/quota/test_windows.py", "gateway/test_reader.py", "gateway/journal/test_spool.py"
-SHIPPING, ROTATION, KEYRING = (
+STAGE = "control/test_stage.py"
+SHIPPING, ROTATION, KEYRING, FALLBACKS = (
     "control/test_shipping.py",
     "control/test_rotation.py",
     "src/beffroi/control/keyring.py",
+    "gateway/routing/test_fallbacks.py",
 )
-FALLBACKS = "gateway/routing/test_fallbacks.py"
 
 MUTANTS = (
     # what must be written before what may leave
@@ -204,6 +205,16 @@ MUTANTS = (
     Mutant("checksums are not compared", "src/beffroi/control/segments.py",
            "        if checksum_of(data[at + _SUMMED_FROM : end]) != checksum:", "        if False:",
            "control/test_damage.py::test_damage_in_the_middle_is_said_aloud_and_the_file_kept"),
+    # backups
+    Mutant("shipping goes on while a backup's moment is taken", "src/beffroi/control/stage.py",
+           "with still():", "with nullcontext():",
+           f"{STAGE}::test_nothing_is_shipped_between_the_ledger_s_view_and_the_segments"),
+    Mutant("a backup reads segments in the order they were written", "src/beffroi/control/stage.py",
+           "yield from reversed(found)", "yield from found",
+           f"{STAGE}::test_a_segment_that_is_begun_while_the_one_before_is_read_makes_no_gap"),
+    Mutant("checksums of a backup are not compared", "src/beffroi/control/archive.py",
+           "if found.get(name) != manifest.files.get(name):", "if name not in found:",
+           "control/test_archive.py::test_a_sound_tar_that_is_no_whole_backup_is_refused_and_leaves_an_empty_directory"),
     # keys
     Mutant("a successor counts by itself", KEYRING, "new = msgspec.structs.replace(old, **fresh, ",
            "new = msgspec.structs.replace(old, **fresh, slot=old.slot + 1000, ",

@@ -6,6 +6,8 @@ In: arguments. Out: text, JSON under `--json`, and an exit status (`client.EXIT_
 
 import click
 
+from beffroi import __version__
+from beffroi.cli.backup import backup
 from beffroi.cli.bench.command import bench
 from beffroi.cli.chat.command import chat
 from beffroi.cli.completion import completion
@@ -34,7 +36,6 @@ class _InOrder(click.Group):
     cls=_InOrder,
     commands=[
         init,
-        import_,
         serve,
         chat,
         keys,
@@ -43,14 +44,16 @@ class _InOrder(click.Group):
         requests,
         usage,
         config,
+        import_,
         doctor,
         bench,
         journal,
+        backup,
         completion,
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(package_name="beffroi", prog_name="beffroi")
+@click.version_option(__version__, prog_name="beffroi")
 def main() -> None:
     """Beffroi: a gateway for language models."""
 

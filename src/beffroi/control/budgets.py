@@ -7,11 +7,10 @@ One object for the whole process: record locks belong to a process and end when 
 
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import structlog
 from sqlalchemy import Engine, func, select
 
 from beffroi.control.rows import Recovered
@@ -22,9 +21,10 @@ from beffroi.gateway.quota.counters import ONLOOKER, Counters
 from beffroi.gateway.quota.terms import Busy, LimitUse, Spent
 from beffroi.store.engine import reading
 from beffroi.store.tables import exchanges as e
+from beffroi.telemetry import logs
 
 WAITING = 100_000  # charges kept for keys whose lock is held; the oldest goes first
-log = structlog.stdlib.get_logger("control.budgets")
+log = logs.Logger("control.budgets")
 
 
 class Budgets:
@@ -105,6 +105,12 @@ class Budgets:
                 self._counters.restore(key, total)
         except (Busy, CountersUnavailable) as error:
             log.error("a budget could not be compared with the ledger", key=key.id, reason=str(error))
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """For as long as this lasts this process holds no lock of the file, so that it may open and close it once more."""
+        with self._lock:
+            yield
 
     def flush(self) -> None:
         """Have the changed counters written to the disk; blocks."""

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 import uvicorn
 import uvloop
 from sqlalchemy import Engine
@@ -28,6 +27,7 @@ from sqlalchemy import Engine
 from beffroi.config.load import Invalid
 from beffroi.control import keyring
 from beffroi.control.app import port_app, socket_app
+from beffroi.control.backups import Backups
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
 from beffroi.control.configuration import TAKEN, Configuration, Watch
@@ -37,13 +37,16 @@ from beffroi.control.keys import Keys
 from beffroi.control.requests import Recent
 from beffroi.control.shipping import Shipper
 from beffroi.control.snapshots import KeyFiles, load_peppers
+from beffroi.control.upgrade import Refused, bring_up
 from beffroi.core.snapshot import Config, Damaged
 from beffroi.core.state import load_config
-from beffroi.store.engine import open_engine, upgrade
+from beffroi.store.copy import NotSound
+from beffroi.store.engine import open_engine
 from beffroi.telemetry import logs
 
-log = structlog.stdlib.get_logger("control")
+log = logs.Logger("control")
 READERS = 4  # threads that wait for the database on behalf of pages
+SERVING = 1.0  # seconds that the workers of a start get to be there before shipping begins without them
 FLUSH = 5.0  # seconds between two writes of the counters to the disk
 FIRST = "first"  # name of the key made when there is none
 
@@ -127,7 +130,14 @@ class _Prepared:
     def __init__(self, arguments: Arguments) -> None:
         data = Path(arguments.data)
         self.engine: Engine = open_engine(data / "beffroi.db")
-        upgrade(self.engine)
+        try:
+            bring_up(data, self.engine)
+        except Refused as error:
+            raise StartRefused(str(error), 1) from None
+        except (OSError, NotSound) as error:
+            raise StartRefused(
+                f"the data directory {data} cannot be backed up before it is migrated: {error}", 1
+            ) from None
         path = None if arguments.config is None else Path(arguments.config)
         self.refused = ""
         try:
@@ -185,13 +195,14 @@ class _Control:
             bus=self._bus,
             keys=keys,
             shipper=self._shipper,
+            backups=Backups(data, prepared.engine, self._acts, self._shipper, self._budgets),
             recent=recent,
             config=prepared.config,
         )
         self._house.refused = prepared.refused
 
     def _joined(self, worker: int, boot: str) -> None:
-        log.info("worker joined", worker=worker, boot=boot)
+        log.debug("worker joined", worker=worker, boot=boot)
         self._shipper.living(worker, boot)
 
     async def run(self) -> None:
@@ -207,8 +218,8 @@ class _Control:
         servers = self._servers()
         tasks = [asyncio.create_task(server.serve([sock]), name=sock.family.name) for server, sock in servers]
         tasks.append(asyncio.create_task(watch.run(self._prepared.config.revision), name="watch"))
+        tasks.append(asyncio.create_task(self._ship(), name="shipping"))
         tasks.append(asyncio.create_task(self._keep_house(), name="housekeeping"))
-        self._shipper.start()
         self._say_ready()
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -251,6 +262,12 @@ class _Control:
             proxy_headers=False,
         )
 
+    async def _ship(self) -> None:
+        """Ship as soon as all workers serve, which comes first: what a killed tree left can keep a core busy for a while."""
+        await self._bus.hold_config(0, SERVING)
+        self._shipper.start()
+        await asyncio.get_running_loop().create_future()
+
     async def _keep_house(self) -> None:
         """Budgets follow the ledger once it has all that earlier workers left; then their file is kept on the disk."""
         if self._arguments.fresh:
@@ -287,6 +304,7 @@ class _Control:
         for task in tasks[len(servers) :]:
             task.cancel()
         await asyncio.wait(tasks, timeout=6)
+        await self._house.backups.close()
         await self._bus.close()
         await asyncio.get_running_loop().run_in_executor(None, partial(self._shipper.stop))
         self._acts.shutdown()

@@ -8,12 +8,12 @@ Runs in a thread of its own and may be killed anywhere: what is not committed is
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -25,8 +25,9 @@ from beffroi.control.rows import Key, Open, Recovered, Statements
 from beffroi.control.segments import Found
 from beffroi.core.clock import Clock, SystemClock
 from beffroi.store.engine import reading
+from beffroi.telemetry import logs
 
-log = structlog.stdlib.get_logger("control.shipping")
+log = logs.Logger("control.shipping")
 # Seconds between looks. A transaction costs about a millisecond of CPU however little is in it, so looking more often
 # would only spend more; whoever needs the ledger to be current now asks for it (`caught_up`).
 _BUSY, _IDLE, _FAILED = 0.2, 0.5, 1.0
@@ -90,6 +91,7 @@ class Shipper:
         self._complete = 0  # the newest look that took in everything
         self._complete_at = time.monotonic()
         self._wake = threading.Event()
+        self._still = threading.Lock()  # held through each look
         self._stop = False
         self._thread: threading.Thread | None = None
 
@@ -118,6 +120,12 @@ class Shipper:
             fault = "the shipping thread has ended"
         return Progress(self._behind, time.monotonic() - self._complete_at, self._records, fault)
 
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """For as long as this lasts no row is shipped, no place moves and no segment goes; waits for the look in progress."""
+        with self._still:
+            yield
+
     async def caught_up(self, timeout: float = 30.0) -> None:
         """Return once everything written before this call is in the ledger.
 
@@ -139,7 +147,8 @@ class Shipper:
 
     def _try(self) -> float:
         try:
-            return _BUSY if self.step() else _IDLE
+            with self._still:
+                return _BUSY if self.step() else _IDLE
         except (SQLAlchemyError, OSError) as error:
             self._fault = f"{type(error).__name__}: {error}".splitlines()[0]
             log.error("shipping failed, it will be tried again", reason=self._fault)
