@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The long form of the chaos tests: a hundred kills, ten thousand requests; its figures are dated and kept.
 
-    python -m tests.chaos [--kills 100] [--requests 10000] [pytest arguments]
+    python -m tests.chaos [--kills 100] [--requests 10000] [--clients 0] [pytest arguments]
 
 In: counts. Out: the tests' verdict, and benchmarks/results/<date>-chaos-<machine>.json with what was measured.
 """
@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--fault-seconds", type=int, default=60)
     parser.add_argument("--limit-minutes", type=int, default=5)
+    parser.add_argument("--clients", type=int, default=1, help="0: only curl of the programs in ../shared/suites")
     options, rest = parser.parse_known_args()
     counts = dict(vars(options))
     about: dict[str, Any] = {"date": report.today(), "machine": report.machine(), "counts": counts}

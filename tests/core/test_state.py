@@ -7,12 +7,11 @@ import resource
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from beffroi.control.snapshots import KeyFiles, publish_config
 from beffroi.core import snapshot
 from beffroi.core.snapshot import Config, Damaged, KeyBase, KeyRecord, Settings
-from beffroi.core.state import KEYS, LOG, SNAPSHOT, load_config, load_keys, load_keys_in_slices
+from beffroi.core.state import KEYS, LOG, SNAPSHOT, holds, load_config, load_keys, load_keys_in_slices
 
 PEPPERS = {1: b"p" * 32}
 
@@ -166,7 +165,9 @@ def test_a_full_disk_refuses_the_change_and_leaves_the_log_whole(tmp_path: Path)
     assert [record.slot for record in load_keys(tmp_path).keys] == [1, 2, 4]
 
 
-def test_a_full_disk_at_the_start_leaves_the_table_readable_and_changes_waiting(tmp_path: Path) -> None:
+def test_a_full_disk_at_the_start_leaves_the_table_readable_and_changes_waiting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Nothing to write is no reason not to start; what differs from the database is."""
     files = KeyFiles(tmp_path, [key(1), key(2)], dict(PEPPERS))
     files.append(upsert=(key(3),))
@@ -174,9 +175,9 @@ def test_a_full_disk_at_the_start_leaves_the_table_readable_and_changes_waiting(
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
-        with capture_logs() as logs:
+        with caplog.at_level("ERROR"):
             files = KeyFiles(tmp_path, [key(1), key(2), key(3)], dict(PEPPERS))
-        assert "space" in logs[0]["event"]
+        assert "space" in caplog.messages[0]
         with pytest.raises(OSError, match="large"):
             files.append(upsert=(key(4),))
         with pytest.raises(OSError, match="large"):
@@ -187,3 +188,17 @@ def test_a_full_disk_at_the_start_leaves_the_table_readable_and_changes_waiting(
     files.append(upsert=(key(4),))
     files.close()
     assert {one.id for one in load_keys(tmp_path).keys} == {key(n).id for n in range(1, 5)}
+
+
+def test_whether_the_directory_holds_a_config_is_told_by_its_content(tmp_path: Path) -> None:
+    """Whatever its revision, if every part is the same and there are keys; not if one differs or cannot be read."""
+    assert not holds(tmp_path, config(0, "a"))
+    publish_config(tmp_path, config(0, "b"))
+    publish_config(tmp_path, config(0, "a"))
+    assert not holds(tmp_path, config(0, "a")), "there is no key table"
+    KeyFiles(tmp_path, [key(1)], dict(PEPPERS)).close()
+    assert holds(tmp_path, config(0, "a"))
+    assert not holds(tmp_path, config(0, "b"))
+    assert not holds(tmp_path, Config(0, Settings(max_body=17), config(0, "a").engines, ()))
+    (tmp_path / KEYS).write_bytes(b"torn")
+    assert not holds(tmp_path, config(0, "a"))

@@ -164,6 +164,15 @@ def test_only_the_store_opens_a_database() -> None:
             assert found is None, f"{name(path)}: {found[0] if found else ''}"
 
 
+def test_only_the_logs_room_makes_loggers() -> None:
+    """What is logged goes through the net that takes secrets out; and a logging library costs each process its start."""
+    makes = re.compile(r"\bgetLogger\b|\bstructlog\b|^import logging|from logging import", re.MULTILINE)
+    for path in python("src"):
+        if not path.is_relative_to(ROOT / "src/beffroi/telemetry"):
+            found = makes.search(path.read_text("utf-8"))
+            assert found is None, f"{name(path)}: {found[0] if found else ''}; use beffroi.telemetry.logs.Logger"
+
+
 def test_the_import_contracts_hold() -> None:
     """As `pyproject.toml` writes them down."""
     done = subprocess.run(

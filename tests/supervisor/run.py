@@ -23,6 +23,7 @@ def main() -> int:
             port=0,
             control_port=0,
             workers=int(sys.argv[2]),
+            warm=(directory.path / "warm").exists(),
             worker_module="tests.supervisor.stand_in",
             control_module="tests.supervisor.stand_in",
         )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Children for the supervisor to look after: they note what they were told, and misbehave when a file says so.
 
-In: BEFFROI_CHILD; files in the data directory (`crash-ROLE`, `stubborn`, `refuse`). Out: lines in the file `notes`.
+In: BEFFROI_CHILD; files in the data directory (`crash-ROLE`, `stubborn`, `refuse`, `late`). Out: lines in the file `notes`.
 """
 
 import json
@@ -35,6 +35,8 @@ def main() -> None:
         sys.exit(7)
     if TOLD["role"] == "control" and (DATA / "refuse").exists():
         sys.exit(2)
+    while TOLD["role"] == "control" and (DATA / "late").exists():
+        time.sleep(0.01)
     signal.signal(signal.SIGTERM, asked_to_end)
     signal.signal(signal.SIGHUP, lambda *_: note("hup"))
     note("serve")

@@ -20,6 +20,12 @@ from tests.supervisor.conftest import Kept, ask
 Keep = Callable[..., Kept]
 
 
+def kill(pid: int) -> None:
+    """Kill a child; it may accept one more connection until it is dead."""
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not alive(pid), 5, "it is dead")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_whole_tree_with_status_0(keep: Keep, number: int) -> None:
     """Every child is asked to end, workers before control, and nothing is left."""
@@ -41,13 +47,32 @@ def test_control_is_ready_before_any_worker_starts(keep: Keep) -> None:
     assert sorted(starts[1:]) == [("worker", 0), ("worker", 1)]
 
 
+def test_where_the_data_directory_holds_the_configuration_workers_do_not_wait_for_control(keep: Keep) -> None:
+    """They serve from what lies there, as they do while control is down; the start is announced when control is ready."""
+    kept = keep("warm", "late", workers=2)
+    wait_for(lambda: len(kept.notes("serve", "worker")) == 2, 10, "workers serve")
+    assert kept.notes("serve", "control") == []
+    (kept.data / "late").unlink()
+    assert kept.ready()["missing"] == {}
+
+
+def test_otherwise_no_worker_begins_before_control_has_written_what_they_read(keep: Keep) -> None:
+    """However long it takes."""
+    kept = keep("late", workers=2)
+    wait_for(lambda: len(kept.notes("start", "control")) == 1, 10, "control begins")
+    time.sleep(0.5)
+    assert kept.notes("start", "worker") == []
+    (kept.data / "late").unlink()
+    kept.ready()
+
+
 def test_a_killed_worker_is_replaced_at_once_in_its_slot_on_its_socket(keep: Keep) -> None:
     """Who connects while the place is empty waits in the socket's queue and is served by the successor."""
     kept = keep()
     port = kept.ready()["port"]
     before = ask(port)
-    os.kill(before["pid"], signal.SIGKILL)
     began = time.monotonic()
+    kill(before["pid"])
     after = ask(port)
     assert time.monotonic() - began < 2
     assert (before["slot"], after["slot"]) == (0, 0)
@@ -60,7 +85,7 @@ def test_a_killed_control_is_replaced_and_told_that_workers_live(keep: Keep) -> 
     """Only the first control of a start may take every earlier worker for dead."""
     kept = keep()
     port = kept.ready()["control_port"]
-    os.kill(ask(port)["pid"], signal.SIGKILL)
+    kill(ask(port)["pid"])
     ask(port)
     assert [start["told"]["fresh"] for start in kept.notes("start", "control")] == [True, False]
     assert len(kept.notes("start", "worker")) == 1

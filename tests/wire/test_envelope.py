@@ -117,6 +117,12 @@ def test_retry_after_is_rounded_up(asked: float, said: str) -> None:
     assert lines(LimitExceeded("x", limit="l", retry_after=asked))["retry-after"] == said
 
 
+def test_a_limit_per_minute_asks_for_a_minute_at_most() -> None:
+    """OpenAI's libraries heed no more than that, and then try again after half a second, in vain."""
+    said = [lines(LimitExceeded("x", limit="l", retry_after=asked))["retry-after"] for asked in (60.0, 60.3, 61.2)]
+    assert said == ["60", "60", "62"]
+
+
 def test_an_engines_own_status_is_kept() -> None:
     """Its 422 is a 422."""
     assert status_of(EngineRejected("x", status=422)) == 422

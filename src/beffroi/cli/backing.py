@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from beffroi.config.load import Source
-from beffroi.embedded import settings as embedded
-from beffroi.supervisor import engines
 
 OWN = "embedded"
 
@@ -38,6 +36,10 @@ def choose(urls: tuple[str, ...], source: Source, data: Path) -> Backing:
     """
     if not urls and source.document.resources.engines:
         return Backing(None, None, ", ".join(engine.name for engine in source.document.resources.engines))
+    # Loaded only here: a start whose engines stand in its file does without.
+    from beffroi.embedded import settings as embedded  # noqa: PLC0415
+    from beffroi.supervisor import engines  # noqa: PLC0415
+
     found = engines.named(tuple(url for url in urls if url != OWN)) if urls else engines.on_loopback()
     resources = engines.resources(found)
     said = [f"{engine.name} at {engine.url}" for engine in found]
@@ -47,11 +49,11 @@ def choose(urls: tuple[str, ...], source: Source, data: Path) -> Backing:
         resources = {part: own[part] + resources[part] for part in own}
         said.insert(0, OWN)
     if not urls:
-        said[-1] += " (found on this machine)" if found else f" (llama.cpp; none was found on {_looked()})"
+        said[-1] += " (found on this machine)" if found else f" (llama.cpp; none was found on {_looked(engines.USUAL)})"
     written = {name for model in source.document.resources.models for name in (model.id, *model.aliases)}
     resources["models"] = [model for model in resources["models"] if model["id"] not in written]
     return Backing(resources, told, ", ".join(said))
 
 
-def _looked() -> str:
-    return ", ".join(f"{port} ({name})" for name, port in engines.USUAL.items())
+def _looked(usual: dict[str, int]) -> str:
+    return ", ".join(f"{port} ({name})" for name, port in usual.items())

@@ -14,6 +14,7 @@ from beffroi.cli.completion import completion
 from beffroi.cli.config import config
 from beffroi.cli.doctor.command import doctor
 from beffroi.cli.engines import engines
+from beffroi.cli.importer.command import import_
 from beffroi.cli.init import init
 from beffroi.cli.journal import journal
 from beffroi.cli.keys import keys
@@ -43,6 +44,7 @@ class _InOrder(click.Group):
         requests,
         usage,
         config,
+        import_,
         doctor,
         bench,
         journal,

@@ -26,6 +26,7 @@ from beffroi.cli.welcome import Welcome
 from beffroi.config.compile import compile_config
 from beffroi.config.examine import examine
 from beffroi.config.load import Invalid, Source, resources
+from beffroi.core.state import holds
 from beffroi.supervisor.directory import DataDirectory
 from beffroi.supervisor.errors import StartError
 from beffroi.supervisor.plan import Plan
@@ -66,7 +67,7 @@ def serve(engine_urls: tuple[str, ...], data: Path | None, config: Path | None, 
         with DataDirectory(effective_data(source)) as directory:
             backing = choose(engine_urls, source, directory.path)
             found = [] if backing.resources is None else [resources(backing.resources, "(found at start)")]
-            compile_config([source, *found], 0)  # as control will: what it would refuse starts nothing
+            compiled = compile_config([source, *found], 0)  # as control will: what it would refuse starts nothing
             server = source.document.server
             plan = Plan(
                 data=directory.path,
@@ -78,9 +79,11 @@ def serve(engine_urls: tuple[str, ...], data: Path | None, config: Path | None, 
                 tls=_tls(source),
                 config=None if file is None else file.absolute(),
                 resources=backing.resources,
+                warm=holds(directory.path, compiled),
                 engine=backing.engine,
             )
-            status = Supervisor(plan, Welcome(plan, backing.line)).run()
+            welcome = Welcome(plan, backing.line)
+            status = Supervisor(plan, welcome, welcome.leave).run()
     except StartError as error:
         click.echo(str(error), err=True)
         sys.exit(error.code)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person reads when Beffroi has started: where it is, how to call it, how to stop it.
+"""What a person reads when Beffroi has started: where it is, how to call it, how to stop it; and when it stops.
 
 In: a `Plan`, and what the start came to. Out: text on standard output, with a little colour on a terminal.
 """
@@ -50,6 +50,7 @@ class Welcome:
             ", ".join(models) or "none yet: name an engine with --engine, or write them in a configuration file",
         )
         _row("Engines", self._engines)
+        _silent({engine.url: engine.name for engine in config.engines})
         _row("Health", f"http://{reachable(plan.control_host)}:{ready.control_port}/readyz  and  /metrics")
         _row("Data", str(plan.data))
         if plan.config is not None:
@@ -57,6 +58,16 @@ class Welcome:
         if chat is not None:
             _examples(base, ready.first_key, chat)
         click.echo("\nCtrl-C stops: open answers are finished first, a second Ctrl-C cuts them.")
+
+    def leave(self, over: bool) -> None:
+        """Say that it stops, or that it has."""
+        if not over:
+            click.echo(
+                ("\n" if sys.stdout.isatty() else "")  # after the ^C that a terminal shows
+                + "Stopping: open answers are finished first, another Ctrl-C cuts them."
+            )
+        else:
+            click.echo("Stopped.")
 
 
 def _examples(base: str, key: str | None, model: str) -> None:
@@ -88,6 +99,15 @@ def program() -> str:
     if path.name == "__main__.py":
         return "python -m beffroi"
     return path.name if found and path.exists() and Path(found).samefile(path) else os.path.relpath(path)
+
+
+def _silent(names: dict[str, str]) -> None:
+    """Tell of engines that are configured and take no connection."""
+    from beffroi.supervisor.engines import closed  # noqa: PLC0415 - the start did without
+
+    for url, why in closed(names).items():
+        told = f"{names[url]} does not answer at {url} ({why}): start it; Beffroi needs no restart"
+        _row("", click.style(told, fg="yellow"))
 
 
 def _another_key(data: Path) -> str:

@@ -11,7 +11,6 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,12 +22,13 @@ from beffroi.control import catalogue, ledger, requests
 from beffroi.control.answers import body, json, whole
 from beffroi.control.house import House
 from beffroi.control.keyring import KeyAsk, RotateAsk
-from beffroi.control.metrics import render
+from beffroi.control.metrics import Scrape
 from beffroi.core.errors import BeffroiError, InternalError
+from beffroi.telemetry import logs
 
 OPEN = ("/livez", "/readyz", "/metrics")  # what the control port answers; every other route is for control.sock alone
 ACTOR = "cli"
-log = structlog.stdlib.get_logger("control.app")
+log = logs.Logger("control.app")
 Handler = Callable[[House, Request], Awaitable[Response]]
 
 
@@ -54,8 +54,14 @@ async def readyz(house: House, request: Request) -> Response:
 async def metrics(house: House, request: Request) -> Response:
     """What is counted, for Prometheus."""
     scrape = await house.scrape()
-    text = await house.blocking(lambda: render(scrape))
+    text = await house.blocking(lambda: _exposition(scrape))
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _exposition(scrape: Scrape) -> bytes:
+    from beffroi.control.exposition import render  # noqa: PLC0415 - not before somebody scrapes
+
+    return render(scrape)
 
 
 async def status(house: House, request: Request) -> Response:

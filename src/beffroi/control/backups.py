@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import structlog
 from sqlalchemy import Engine
 
 from beffroi.control import stage
@@ -28,8 +27,9 @@ from beffroi.core.errors import Conflict
 from beffroi.core.ids import new_id
 from beffroi.store.copy import NotSound
 from beffroi.store.engine import HEAD
+from beffroi.telemetry import logs
 
-log = structlog.stdlib.get_logger("control.backups")
+log = logs.Logger("control.backups")
 
 
 class _Stopped(Exception):

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import structlog
 from sqlalchemy import Engine, func, select
 
 from beffroi.control.rows import Recovered
@@ -22,9 +21,10 @@ from beffroi.gateway.quota.counters import ONLOOKER, Counters
 from beffroi.gateway.quota.terms import Busy, LimitUse, Spent
 from beffroi.store.engine import reading
 from beffroi.store.tables import exchanges as e
+from beffroi.telemetry import logs
 
 WAITING = 100_000  # charges kept for keys whose lock is held; the oldest goes first
-log = structlog.stdlib.get_logger("control.budgets")
+log = logs.Logger("control.budgets")
 
 
 class Budgets:

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-import structlog
 
 from beffroi.core import bus
 from beffroi.core.snapshot import KeyDelta
+from beffroi.telemetry import logs
 from beffroi.telemetry.metrics import WorkerMetrics
 
 HISTORY = 256  # deltas kept for workers that were away; who missed more reads the files again
 MAX_UNSENT = 2 * bus.MAX_FRAME  # a worker that does not read that much is cut off and reads the files when it is back
 T = TypeVar("T")
-log = structlog.stdlib.get_logger("control.bus")
+log = logs.Logger("control.bus")
 _metrics = msgspec.msgpack.Decoder(WorkerMetrics)
 
 

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,11 +20,12 @@ from beffroi.config.load import Invalid, Problem, Source, Spot, resources
 from beffroi.control import events
 from beffroi.control.snapshots import publish_config
 from beffroi.core.snapshot import Config
+from beffroi.telemetry import logs
 
 EVERY = 1.0  # seconds between two looks at the file
 SETTLED = 0.2  # seconds a changed file must stay as it is: whoever writes it may not be done
 TAKEN = 5.0  # seconds the workers get to take a new config over, before the log says which did not
-log = structlog.stdlib.get_logger("control.configuration")
+log = logs.Logger("control.configuration")
 Mark = tuple[int, int, int] | None
 
 
@@ -59,9 +59,10 @@ class Configuration:
         # Where to listen was decided at the start, by options too: what the file says of it now is for the next one.
         source = examine(self.path, more=bool(self._found), listening=False).sound()
         config, changed = publish_config(self._data, compile_config([source, *self._found], 0))
+        first = self._fixed is None
         self._note_fixed(source)
         if changed:
-            self._applied(config)
+            self._applied(config, log.debug if first else log.info)  # a start has its own way of telling
         return config
 
     def _note_fixed(self, source: Source) -> None:
@@ -80,10 +81,10 @@ class Configuration:
             return None
         return status.st_mtime_ns, status.st_size, status.st_ino
 
-    def _applied(self, config: Config) -> None:
+    def _applied(self, config: Config, tell: Callable[..., None]) -> None:
         after = {"revision": config.revision, "models": len(config.models), "engines": len(config.engines)}
         self._event("control:config:apply", str(config.revision), after)
-        log.info("configuration applied", **after)
+        tell("configuration applied", **after)
 
     def refused(self, error: Invalid | OSError) -> None:
         """Note that one was not."""

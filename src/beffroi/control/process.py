@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 import uvicorn
 import uvloop
 from sqlalchemy import Engine
@@ -45,8 +44,9 @@ from beffroi.store.copy import NotSound
 from beffroi.store.engine import open_engine
 from beffroi.telemetry import logs
 
-log = structlog.stdlib.get_logger("control")
+log = logs.Logger("control")
 READERS = 4  # threads that wait for the database on behalf of pages
+SERVING = 1.0  # seconds that the workers of a start get to be there before shipping begins without them
 FLUSH = 5.0  # seconds between two writes of the counters to the disk
 FIRST = "first"  # name of the key made when there is none
 
@@ -202,7 +202,7 @@ class _Control:
         self._house.refused = prepared.refused
 
     def _joined(self, worker: int, boot: str) -> None:
-        log.info("worker joined", worker=worker, boot=boot)
+        log.debug("worker joined", worker=worker, boot=boot)
         self._shipper.living(worker, boot)
 
     async def run(self) -> None:
@@ -218,8 +218,8 @@ class _Control:
         servers = self._servers()
         tasks = [asyncio.create_task(server.serve([sock]), name=sock.family.name) for server, sock in servers]
         tasks.append(asyncio.create_task(watch.run(self._prepared.config.revision), name="watch"))
+        tasks.append(asyncio.create_task(self._ship(), name="shipping"))
         tasks.append(asyncio.create_task(self._keep_house(), name="housekeeping"))
-        self._shipper.start()
         self._say_ready()
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -261,6 +261,12 @@ class _Control:
             timeout_graceful_shutdown=5,
             proxy_headers=False,
         )
+
+    async def _ship(self) -> None:
+        """Ship as soon as all workers serve, which comes first: what a killed tree left can keep a core busy for a while."""
+        await self._bus.hold_config(0, SERVING)
+        self._shipper.start()
+        await asyncio.get_running_loop().create_future()
 
     async def _keep_house(self) -> None:
         """Budgets follow the ledger once it has all that earlier workers left; then their file is kept on the disk."""

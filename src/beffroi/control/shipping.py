@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,8 +25,9 @@ from beffroi.control.rows import Key, Open, Recovered, Statements
 from beffroi.control.segments import Found
 from beffroi.core.clock import Clock, SystemClock
 from beffroi.store.engine import reading
+from beffroi.telemetry import logs
 
-log = structlog.stdlib.get_logger("control.shipping")
+log = logs.Logger("control.shipping")
 # Seconds between looks. A transaction costs about a millisecond of CPU however little is in it, so looking more often
 # would only spend more; whoever needs the ledger to be current now asks for it (`caught_up`).
 _BUSY, _IDLE, _FAILED = 0.2, 0.5, 1.0

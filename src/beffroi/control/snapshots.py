@@ -11,15 +11,15 @@ import time
 from pathlib import Path
 
 import msgspec
-import structlog
 
 from beffroi.core import snapshot
 from beffroi.core.snapshot import Config, Damaged, KeyBase, KeyDelta, KeyRecord
 from beffroi.core.state import KEYS, LENGTH, LOG, SNAPSHOT, apply, load_config, load_keys
+from beffroi.telemetry import logs
 
 PEPPERS = "peppers.bin"
 COMPACT_BYTES = 4 << 20  # a log of this size is folded into a new base
-log = structlog.stdlib.get_logger("control.snapshots")
+log = logs.Logger("control.snapshots")
 
 
 def replace_file(path: Path, content: bytes) -> None:

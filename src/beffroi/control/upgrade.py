@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import structlog
 from sqlalchemy import Engine
 
 from beffroi import __version__
@@ -21,8 +20,9 @@ from beffroi.control.snapshots import replace_file
 from beffroi.control.stage import Moment
 from beffroi.core.layout import BACKUPS, FORMAT, FORMAT_FILE, VERSION_FILE, too_new, written_by
 from beffroi.store.engine import HEAD, current, knows, upgrade
+from beffroi.telemetry import logs
 
-log = structlog.stdlib.get_logger("control.upgrade")
+log = logs.Logger("control.upgrade")
 _KEPT = 3  # of the backups that upgrades make
 _NAME = re.compile(r"before-.*\.tar\.gz")
 

@@ -5,7 +5,6 @@ In: a data directory. Out: `Config` and `KeyBase`. The key table is a base (`key
 (`keys.log`: length u32 little endian, then `snapshot.encode`d), each on disk before anybody acts on it.
 """
 
-import asyncio
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +46,16 @@ def load_config(data: Path) -> Config:
         raise Damaged(f"{SNAPSHOT} is of another shape: {error}") from None
 
 
+def holds(data: Path, config: Config) -> bool:
+    """Whether this config, whatever its revision, is the one that lies there, with a key table beside it."""
+    try:
+        before = load_config(data)
+        _read_keys(data)
+    except (OSError, Damaged):
+        return False
+    return msgspec.structs.replace(config, revision=before.revision) == before
+
+
 def load_keys(data: Path) -> KeyBase:
     """The key table: the base and every delta after it. Raises as `load_config`."""
     base, deltas = _read_keys(data)
@@ -55,6 +64,8 @@ def load_keys(data: Path) -> KeyBase:
 
 async def load_keys_in_slices(data: Path) -> KeyBase:
     """As `load_keys`, on a running loop: files are read in a thread, keys decoded a few at a time."""
+    import asyncio  # noqa: PLC0415 - the supervisor and the command line read the config without a loop
+
     base, deltas = await asyncio.to_thread(_read_keys, data)
     keys: list[KeyRecord] = []
     for start in range(0, len(base.keys), _SLICE):

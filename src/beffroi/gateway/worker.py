@@ -18,7 +18,6 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-import structlog
 import uvloop
 
 from beffroi.core.clock import SystemClock
@@ -33,12 +32,13 @@ from beffroi.gateway.quota.counters import Counters
 from beffroi.gateway.server import ClientConnection
 from beffroi.gateway.stopwatch import ONE_IN, Flow, timed_flow
 from beffroi.gateway.sweep import sweep
+from beffroi.telemetry import logs
 from beffroi.telemetry.logs import configure
 from beffroi.telemetry.metrics import WorkerMetrics
 
 SWEEP_SECONDS = 1.0
 BACKLOG = 4096
-_log = structlog.stdlib.get_logger("beffroi.gateway")
+_log = logs.Logger("beffroi.gateway")
 
 
 class Worker:

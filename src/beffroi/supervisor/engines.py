@@ -2,6 +2,7 @@
 """Finds engines: what listens on loopback where engines usually do, and what the person at the terminal names.
 
 In: ports and URLs. Out: `Found`, each engine with the models of its own list; only what answers that list counts (D4).
+And of engines that a file names: which of them take no connection now.
 """
 
 import http.client
@@ -11,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +67,38 @@ def on_loopback(ports: dict[str, int] = USUAL) -> list[Found]:
     for one in looks:  # what drips its answer is left behind
         one.join(max(0.0, deadline - time.monotonic()))
     return _distinct([answers[url] for url in urls if url in answers])
+
+
+def closed(urls: Iterable[str]) -> dict[str, str]:
+    """Those of `urls` that take no connection within a second, each with the reason."""
+    reasons: dict[str, str] = {}
+
+    def knock(url: str) -> None:
+        try:
+            _connect(url)
+        except OSError as error:
+            reasons[url] = error.strerror or str(error) or "no answer"
+
+    knocks = {url: threading.Thread(target=knock, args=(url,), daemon=True) for url in urls}
+    for one in knocks.values():
+        one.start()
+    deadline = time.monotonic() + _LOOK
+    for url, one in knocks.items():
+        one.join(max(0.0, deadline - time.monotonic()))
+        if one.is_alive():
+            reasons[url] = f"no answer within {_LOOK} s"
+    return dict(reasons)
+
+
+def _connect(url: str) -> None:
+    if url.startswith("unix:"):
+        with socket.socket(socket.AF_UNIX) as one:
+            one.settimeout(_LOOK)
+            one.connect(url.removeprefix("unix:"))
+        return
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    socket.create_connection((parts.hostname or "", port), timeout=_LOOK).close()
 
 
 def named(urls: tuple[str, ...], wait: float = _WAIT, key: str | None = None) -> list[Found]:

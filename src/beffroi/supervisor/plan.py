@@ -22,6 +22,8 @@ class Plan:
         tls: paths of `cert`, `key` and `client_ca`, as workers read them; None: plain.
         config: the configuration file that control reads; None: none.
         resources: engines and models beside those of the file, in its shape; None: none.
+        warm: the data directory holds this very configuration, from an earlier start: workers begin without waiting for
+            control to write it (D13).
         engine: what the embedded engine is told (see `beffroi.embedded.process`); None: it is not started.
         worker_module, control_module, engine_module: what the children run: modules with a `main`.
     """
@@ -35,6 +37,7 @@ class Plan:
     tls: dict[str, Any] | None = None
     config: Path | None = None
     resources: dict[str, Any] | None = None
+    warm: bool = False
     engine: dict[str, Any] | None = None
     worker_module: str = WORKER
     control_module: str = CONTROL

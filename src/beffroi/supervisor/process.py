@@ -12,12 +12,11 @@ import time
 import uuid
 from typing import Any
 
-import structlog
-
 from beffroi.supervisor.backoff import Backoff
 from beffroi.supervisor.child import VARIABLE
+from beffroi.telemetry import logs
 
-_log = structlog.stdlib.get_logger("beffroi.supervisor")
+_log = logs.Logger("beffroi.supervisor")
 _READY_LINE = 64 << 10
 
 

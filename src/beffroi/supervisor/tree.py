@@ -17,16 +17,14 @@ from contextlib import contextmanager, suppress
 from math import ceil
 from pathlib import Path
 
-import structlog
-
 from beffroi.core.snapshot import Damaged, Settings
 from beffroi.core.state import load_config
-from beffroi.supervisor import probe
 from beffroi.supervisor.plan import Plan, Ready
 from beffroi.supervisor.process import Child
 from beffroi.supervisor.sockets import listen
+from beffroi.telemetry import logs
 
-_log = structlog.stdlib.get_logger("beffroi.supervisor")
+_log = logs.Logger("beffroi.supervisor")
 _STARTING = 10.0  # seconds after which a slow start is told
 _READY_WAIT = 30.0  # seconds until the start is reported although a part is not ready
 _ENGINE_WAIT = 5.0  # the same if only engines are missing: they are not ours to wait for
@@ -41,11 +39,16 @@ class Supervisor:
     Args:
         plan: what to start.
         announce: called once, when clients can be served, or after 30 s with what is missing.
+        leave: called when an announced start begins to end (False), and when all has ended (True).
     """
 
-    def __init__(self, plan: Plan, announce: Callable[[Ready], None]) -> None:
+    def __init__(
+        self, plan: Plan, announce: Callable[[Ready], None], leave: Callable[[bool], None] = lambda _over: None
+    ) -> None:
         self._plan = plan
         self._announce = announce
+        self._leave = leave
+        self._announced = False
         self._stops = 0  # how many times we were asked to stop
         self._wake = -1
         self._terminal = (
@@ -85,7 +88,7 @@ class Supervisor:
             child.start()
         gate, ours = os.pipe()  # workers load their code now, and begin when control has written what they read
         for child in self._workers:
-            child.start(gate)
+            child.start(None if plan.warm and plan.engine is None else gate)
         os.close(gate)
         status = self._await_first(first)
         if status or self._stops:
@@ -99,12 +102,16 @@ class Supervisor:
         missing = self._await_readiness(doors[0])
         if not self._stops or first_key:  # the key is shown once: even to somebody who is leaving
             ports = self._sockets[0].getsockname()[1], doors[0].getsockname()[1]
-            try:
-                self._announce(Ready(*ports, first_key, missing))
-            except OSError as error:  # the reader of a pipe has left, a terminal was closed: no reason to stop serving
-                _log.warning("the start could not be shown", reason=str(error))
-                _discard_output()
+            self._announced = True
+            self._show(lambda: self._announce(Ready(*ports, first_key, missing)))
         return 0
+
+    def _show(self, show: Callable[[], None]) -> None:
+        try:
+            show()
+        except OSError as error:  # the reader of a pipe has left, a terminal was closed: no reason to stop serving
+            _log.warning("what is to be read could not be shown", reason=str(error))
+            _discard_output()
 
     def _await_first(self, first: Sequence[Child]) -> int:
         """0 once all of `first` are ready, or we are to stop; else the status of one that ended."""
@@ -149,6 +156,8 @@ class Supervisor:
 
     def _await_readiness(self, door: socket.socket) -> dict[str, str]:
         """What control says is not ready when the wait is over; nothing, as soon as all is."""
+        from beffroi.supervisor import probe  # noqa: PLC0415 - loaded while the children load theirs
+
         began = time.monotonic()
         missing = {"control": "not asked"}
         while missing and not self._stops:
@@ -211,11 +220,15 @@ class Supervisor:
     def _end(self) -> None:
         """Workers drain and end, then control, which takes up what they recorded, then the engine."""
         self._stops = max(self._stops, 1)
+        if self._announced:
+            self._show(lambda: self._leave(False))
         for one in self._sockets:  # with the workers' own copies this closes the port: nobody waits in its queue
             one.close()
         self._finish(self._workers, self._drain_timeout() + _DRAIN_GRACE)
         self._finish(self._control, _LAST)
         self._finish(self._engine, _LAST)
+        if self._announced:
+            self._show(lambda: self._leave(True))
 
     def _drain_timeout(self) -> float:
         try:

@@ -17,6 +17,9 @@ from beffroi.core.errors import (
     MethodNotAllowed,
 )
 
+# A limit per minute has room again after 60.5 s at most. OpenAI's libraries wait as long as they are told up to a minute,
+# and half a second where they are told more.
+LONGEST_HEEDED, NEARLY = 60, 61.0
 HIDDEN = "Something went wrong on our side. The request id in x-request-id lets the operator find out what."
 _encode = msgspec.json.Encoder().encode
 
@@ -61,7 +64,10 @@ def header_lines(error: BeffroiError) -> bytes:
     """Headers an error asks for: Retry-After in whole seconds, Allow, WWW-Authenticate."""
     lines = b""
     if error.retry_after is not None or error.retryable:
-        lines += b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after or 1))
+        wait = error.retry_after or 1
+        lines += b"retry-after: %d\r\n" % (
+            LONGEST_HEEDED if LONGEST_HEEDED < wait <= NEARLY else max(1, math.ceil(wait))
+        )
     if isinstance(error, MethodNotAllowed):
         lines += b"allow: " + error.allow.encode() + b"\r\n"
     if isinstance(error, AuthenticationError):
