@@ -8,7 +8,7 @@ is printed. The limits are too high to refuse anything: what is measured is the 
 import argparse
 from pathlib import Path
 
-from beffroi.control.keys import KeyAsk, LimitsAsk, make
+from beffroi.control.keyring import KeyAsk, LimitsAsk, make
 from beffroi.control.snapshots import load_peppers
 from beffroi.store.engine import open_engine, upgrade
 

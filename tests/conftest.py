@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures of tests that run the whole: a scripted engine and `beffroi serve` in front of it.
 
-In: nothing. Out: `engine`, `folder`, `serve` (a factory whose processes end with the test) and `beffroi`, one of them.
+In: nothing. Out: `engine`, `folder`, `serve` (a factory whose processes end with the test) and `beffroi`, one of them;
+`tiny`, which lives as long as the session.
 """
 
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import tiny as own
 from tests.engines.scripted import ScriptedEngine
 from tests.harness import Served
 
@@ -63,3 +65,13 @@ def serve(folder: Path) -> Iterator[Callable[..., Served]]:
 def beffroi(serve: Callable[..., Served], engine: ScriptedEngine) -> Served:
     """One worker in front of the scripted engine, model `words`."""
     return serve(engine)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Iterator[Served]:
+    """Beffroi over its own engine, shared by every test that only asks it something."""
+    path = Path(tempfile.mkdtemp(prefix="bf-"))
+    served = own.start(path)
+    yield served
+    served.kill()
+    shutil.rmtree(path, ignore_errors=True)

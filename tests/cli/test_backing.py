@@ -62,7 +62,7 @@ def test_what_the_file_says_of_a_model_counts(engine: ScriptedEngine, folder: Pa
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
-        ("server: {prot: 1}", "f.yaml:1: server.prot"),
+        ("server: {prot: 1}", "f.yaml:1:10: server.prot"),
         ("server: {control_host: 0.0.0.0}", "control port must stay on loopback"),
     ],
 )

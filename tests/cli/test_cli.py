@@ -82,7 +82,7 @@ def test_a_refusal_is_one_sentence_and_status_one(running: Control) -> None:
     """No traceback, nothing on standard output."""
     refused = beffroi("keys", "revoke", "nobody", data=running.data)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == "Error: there is no key `nobody`\n"
+    assert refused.stderr == "Error: there is no key `nobody`; `beffroi keys list` shows those there are\n"
     refused = beffroi("keys", "create", "x", "--model", "gpt", data=running.data)
     assert (refused.returncode, "there is no model `gpt`" in refused.stderr) == (1, True)
 
@@ -113,6 +113,14 @@ def test_a_command_outlives_a_restart_of_control(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_a_worker_that_does_not_hear_of_a_rotation_is_named_and_the_new_key_is_printed(tmp_path: Path) -> None:
+    """Its text is nowhere else. Where the old key was to stop at once, it did not everywhere: status 1."""
+    with control(tmp_path, workers=2), WorkerThread(tmp_path):
+        done = beffroi("keys", "rotate", "first", "--overlap", "0", data=tmp_path)
+        assert public_id(done.stdout.strip()) is not None
+        assert done.returncode == 1 and "warning: workers w01 do not know of it yet: there, only bf-" in done.stderr
+
+
 def test_the_journal_is_verified_without_a_running_beffroi(tmp_path: Path) -> None:
     """From the files; where there are none it says so."""
     with control(tmp_path):
@@ -122,14 +130,16 @@ def test_the_journal_is_verified_without_a_running_beffroi(tmp_path: Path) -> No
     assert beffroi("journal", "verify", data=tmp_path / "nothing").returncode == 69
 
 
-def test_the_data_directory_is_looked_for_in_four_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The option, the environment, here, home."""
+def test_the_data_directory_is_looked_for_in_five_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option, the environment, the configuration file, here, home."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("BEFFROI_DATA", raising=False)
     assert data_directory(None) == tmp_path / "home" / ".local" / "share" / "beffroi"
     (tmp_path / ".beffroi").mkdir()
     assert data_directory(None) == tmp_path / ".beffroi"
+    (tmp_path / "beffroi.yaml").write_text("gateway: {max_body: broken elsewhere}\nserver: {data: told}\n")
+    assert data_directory(None) == tmp_path / "told"
     monkeypatch.setenv("BEFFROI_DATA", "elsewhere")
     assert data_directory(None) == tmp_path / "elsewhere"
     assert data_directory(Path("~/mine")) == tmp_path / "home" / "mine"

@@ -43,8 +43,8 @@ def test_names_that_clash_are_refused() -> None:
     """Engines, models, and aliases with both."""
     assert "already an engine `a`" in refusal("  engines: [{name: a, url: 'http://x'}, {name: a, url: 'http://y'}]\n")
     text = refusal(ENGINE + "  models:\n    - {id: m, aliases: [x]}\n    - {id: x}\n    - {id: n, aliases: [m]}\n")
-    assert "b.yaml:5: resources.models[1].id: `x` already names the model `m`" in text
-    assert "b.yaml:6: resources.models[2].aliases[0]: `m` already names the model `m`" in text
+    assert "b.yaml:5:12: resources.models[1].id: `x` already names the model `m`" in text
+    assert "b.yaml:6:25: resources.models[2].aliases[0]: `m` already names the model `m`" in text
 
 
 def test_a_target_must_name_an_engine_there_is() -> None:
@@ -126,14 +126,17 @@ def test_engine_keys_are_references_and_never_shown(tmp_path: Path) -> None:
 
 def test_settings_that_types_cannot_check_are_checked() -> None:
     """Zone, proxies, guard."""
-    text = "gateway: {time_zone: Paris, trusted_proxies: [here], guard: {tools: maybe}, proxy_protocol: true}"
+    text = "gateway: {time_zone: Paris, trusted_proxies: [here], guard: {tools: block, hidden_text: maybe}}"
     with pytest.raises(Invalid) as caught:
         compile_config([parse(text, "b.yaml")], 1, {})
     assert [problem.name for problem in caught.value.problems] == [
-        "gateway.guard.tools",
         "gateway.time_zone",
         "gateway.trusted_proxies[0]",
+        "gateway.guard.tools",
+        "gateway.guard.hidden_text",
     ]
+    with pytest.raises(Invalid, match=r"needs `gateway\.trusted_proxies`"):
+        compile_config([parse("gateway: {proxy_protocol: true}", "b.yaml")], 1, {})
 
 
 def test_what_was_found_joins_what_the_file_says() -> None:

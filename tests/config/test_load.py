@@ -31,7 +31,7 @@ def test_yaml_and_toml_say_the_same() -> None:
 def test_every_fault_is_told_at_once_with_its_line() -> None:
     """Three faults, three lines, in the order of the file."""
     found = faults("server:\n  prot: 1\n  workers: 0\nresources:\n  models:\n    - id: m\n      max_output: many\n")
-    assert [(problem.line, problem.name) for problem in found] == [
+    assert [(problem.spot.line, problem.name) for problem in found] == [
         (2, "server.prot"),
         (3, "server.workers"),
         (7, "resources.models[0].max_output"),
@@ -40,8 +40,8 @@ def test_every_fault_is_told_at_once_with_its_line() -> None:
 
 def test_an_unknown_name_gets_the_nearest_valid_one() -> None:
     """A slip of the finger is named with its repair."""
-    assert "did you mean `port`?" in faults("server: {prot: 1}")[0].message
-    assert "did you mean `resources`?" in faults("resource: {}")[0].message
+    assert faults("server: {prot: 1}")[0].remedy == "did you mean `port`?"
+    assert faults("resource: {}")[0].remedy == "did you mean `resources`?"
 
 
 def test_a_choice_names_what_there_is() -> None:
@@ -53,25 +53,25 @@ def test_a_choice_names_what_there_is() -> None:
 def test_a_name_set_twice_is_refused() -> None:
     """YAML would silently take the last."""
     found = faults("server:\n  port: 1\n  host: x\n  port: 2\n")
-    assert (found[0].line, found[0].message) == (4, "is set twice")
+    assert (found[0].spot.line, found[0].message) == (4, "is set twice")
 
 
 def test_what_is_not_yaml_or_toml_is_told_with_its_line() -> None:
     """The parser's own place is passed on."""
-    assert faults("server:\n  - a\n b: [\n")[0].line == 3
-    assert faults("[server]\nport = \n", toml=True)[0].line == 2
+    assert faults("server:\n  - a\n b: [\n")[0].spot.line == 3
+    assert faults("[server]\nport = \n", toml=True)[0].spot.line == 2
 
 
 def test_lines_are_found_in_toml_too() -> None:
     """Also inside arrays of tables."""
     text = '[server]\nport = "x"\n\n[[resources.models]]\nid = "a"\n\n[[resources.models]]\nid = "b"\nmax_len = 3\n'
-    assert [problem.line for problem in faults(text, toml=True)] == [2, 9]
+    assert [problem.spot.line for problem in faults(text, toml=True)] == [2, 9]
 
 
 def test_a_date_that_no_calendar_has_is_a_fault_of_its_line() -> None:
     """And not a crash of the parser."""
     found = faults("resources:\n  models:\n    - id: m\n      prices:\n        - effective: 2025-13-01\n")
-    assert found[0].line == 5
+    assert found[0].spot.line == 5
 
 
 def test_a_file_that_grows_by_aliases_is_refused() -> None:
@@ -103,5 +103,5 @@ def test_a_file_that_cannot_be_read_is_told_without_a_traceback(tmp_path: Path) 
         load(tmp_path)
     binary = tmp_path / "b.yaml"
     binary.write_bytes(b"a: 1\nb: \xff\n")
-    with pytest.raises(Invalid, match=r"b\.yaml:2: is not UTF-8"):
+    with pytest.raises(Invalid, match=r"b\.yaml:2:4: is not UTF-8"):
         load(binary)

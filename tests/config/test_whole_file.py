@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from beffroi.config import schema
 from beffroi.config.load import load
+from beffroi.config.reference import reference
 
 FILE: dict[str, Any] = {
     "server": {
@@ -69,7 +69,7 @@ def places(value: Any, at: str = "") -> set[str]:
 def test_every_setting_can_be_set(tmp_path: Path, monkeypatch: Any) -> None:
     """The file above names every process setting and every field of a resource, and loads."""
     monkeypatch.setenv("E_KEY", "secret")
-    named = {setting.name for setting in schema.reference() if not setting.name.startswith("gateway.")}
+    named = {setting.name for setting in reference() if not setting.name.startswith("gateway.")}
     assert places(FILE) == named
     path = tmp_path / "beffroi.yaml"
     path.write_text(json.dumps(FILE))

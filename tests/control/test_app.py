@@ -146,4 +146,4 @@ def test_the_journal_can_be_verified_and_usage_asked_for(running: Control, tmp_p
     """Both answer on an empty house."""
     assert running.get("/api/v1/journal/verify").json["ok"] is True
     usage = running.get("/api/v1/usage?by=key,day&since=0").json
-    assert usage == {"by": ["key", "day"], "usage": [], "shipping_lag_bytes": 0}
+    assert usage == {"by": ["key", "day"], "zone": "Europe/Paris", "usage": [], "shipping_lag_bytes": 0}

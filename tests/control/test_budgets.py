@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from sqlalchemy import Engine, insert
 
 from beffroi.control.budgets import Budgets
@@ -134,3 +135,14 @@ def test_a_new_key_begins_with_nothing_spent(tmp_path: Path, restart: bool) -> N
         budgets = Budgets(tmp_path, workers=1, zone="Europe/Paris")
     budgets.begin(MONTH.slot)
     assert budgets.spent([MONTH])[MONTH.id].spent == 0
+
+
+def test_what_a_key_and_its_successor_spent_is_restored_as_one(ledger: Callable[..., Engine], tmp_path: Path) -> None:
+    """They share a slot, so the ledger's sums of both are one budget's; that of the revoked one too."""
+    new = structs.replace(MONTH, id="key_new", public="n" * 12)
+    revoked = structs.replace(MONTH, id="key_gone", public="g" * 12, revoked=True)
+    database = ledger((MONTH, 300, 0), (new, 40, 0), (revoked, 5, 0), (TOTAL, 1, 0))
+    budgets = Budgets(tmp_path, workers=1, zone="Europe/Paris")
+    budgets.restore(database, (revoked, MONTH, new, TOTAL))
+    assert [spent.spent for spent in budgets.spent((MONTH, new)).values()] == [345, 345]
+    budgets.close()

@@ -84,22 +84,24 @@ def test_a_faulty_file_at_the_first_start_is_told_with_its_line(tmp_path: Path) 
     running = Control(tmp_path, config=file)
     assert running.ready is None
     assert running.process.wait(10) == 2
-    assert f"{file}:2: server.prot: there is no such setting; did you mean `port`?" in running.log()
+    assert f"{file}:2:3: server.prot: there is no such setting; did you mean `port`?" in running.log()
     assert "Traceback" not in running.log()
     running.close()
 
 
 async def test_a_changed_file_is_taken_and_a_faulty_one_refused(tmp_path: Path) -> None:
-    """By watching, without a signal; the old stays, with line and reason in log, event and readiness."""
+    """By watching, without a signal; the old stays, with every fault and its place in log, event and readiness."""
     file = tmp_path / "beffroi.yaml"
     file.write_text(FILE)
     with control(tmp_path, config=file) as running, Worker(tmp_path) as worker:
         file.write_text(FILE + "    - {id: second}\n")
         await until(lambda: len(worker.config.models) == 2)
-        file.write_text(FILE + "    - {id: m}\n")
-        await until(lambda: f"{file}:6: " in running.log())
+        file.write_text(FILE + "    - {id: m}\ngateway: {max_bdy: 1}\n")
+        places = f"{file}:6:12: resources.models[1].id", f"{file}:7:11: gateway.max_bdy"
+        await until(lambda: all(place in running.log() for place in places))
         assert len(worker.config.models) == len(load_config(tmp_path).models) == 2
-        assert f"{file}:6: " in running.get("/api/v1/status").json["config_refused"]
+        refused = running.get("/api/v1/status").json["config_refused"]
+        assert all(place in refused for place in places)
         file.write_text(FILE)
         await until(lambda: len(worker.config.models) == 1)
         assert running.get("/api/v1/status").json["config_refused"] is None

@@ -11,10 +11,11 @@ import click
 
 from beffroi.cli.client import EXIT_STATUSES
 from beffroi.cli.main import main
-from beffroi.config import schema
+from beffroi.config.example import SCHEMA_FILE, example
 from beffroi.control.events import ACTIONS
 from beffroi.control.metrics import LONG, METRICS, SHORT
 from beffroi.core.errors import BeffroiError
+from tests.house import settings
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
 _WRITTEN = "\n_Written from the code by `python -m tests.house.pages`; edit there._\n"
@@ -25,54 +26,6 @@ def _table(headings: list[str], rows: list[list[str]]) -> list[str]:
         f"| {' | '.join(row)} |" for row in [headings, *[[cell.replace("|", "\\|") for cell in row] for row in rows]]
     ]
     return [lines[0], "|" + "---|" * len(headings), *lines[1:]]
-
-
-def settings() -> str:
-    """Every setting of the configuration file."""
-    parts = {
-        "server": "## `server`: processes\n\nRead at start; a change takes effect at the next one.",
-        "gateway": "## `gateway`: the data plane\n\nTaken over while running. Sizes are in bytes, times in seconds.",
-        "resources": "## `resources`: what is served\n\nTaken over while running. Amounts are money per million tokens.",
-    }
-    lines = [
-        "# Settings",
-        "",
-        "A configuration is one file, YAML or TOML (`.toml`), named with `beffroi serve --config FILE`. It is read strictly:",
-        "an unknown name is refused with the nearest valid one, and all faults are told at once, each with its line.",
-        "While Beffroi runs, a changed file is taken over within a second, or at once on SIGHUP; one with faults is refused",
-        "and the configuration before it stays. Secrets are never in it: write `env:NAME` or `file:PATH`, whose new",
-        "content a SIGHUP has read.",
-        "",
-        "```yaml",
-        "resources:",
-        "  engines:",
-        "    - name: gpu1",
-        "      url: http://127.0.0.1:8000",
-        "      kind: vllm",
-        "      api_key: env:GPU1_KEY",
-        "  models:",
-        "    - id: chat-small",
-        "      aliases: [chat]",
-        "      targets: [{engine: gpu1, model: org/Chat-Small-FP8}]",
-        "      max_model_len: 32768",
-        "      prices:",
-        "        - {input: 0.9, output: 4, reasoning: 21}",
-        "        - {effective: 2026-02-10, input: 1.9, output: 8, reasoning: 8}",
-        "```",
-    ]
-    for part, head in parts.items():
-        rows = [
-            [
-                f"`{setting.name}`",
-                setting.type,
-                "required" if setting.default == "required" else f"`{setting.default}`",
-                setting.sentence,
-            ]
-            for setting in schema.reference()
-            if setting.name.startswith(f"{part}.")
-        ]
-        lines += ["", head, "", *_table(["Setting", "Type", "Default", "Meaning"], rows)]
-    return "\n".join(lines) + "\n" + _WRITTEN
 
 
 def metrics() -> str:
@@ -107,6 +60,7 @@ def metrics() -> str:
 
 def commands(group: click.Group = main, path: str = "beffroi") -> Iterator[tuple[str, click.Command]]:
     """Every command with its full name."""
+    group.list_commands(click.Context(group))  # loads them
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from commands(command, f"{path} {name}")
@@ -120,9 +74,12 @@ def cli() -> str:
         "# Command line",
         "",
         "`serve` starts Beffroi; the other commands talk to the running one through `control.sock` in its data directory, which",
-        "only the same user may open. While the control process restarts they wait for it, up to five seconds.",
+        "only the same user may open. While the control process restarts they wait for it, up to five seconds. `chat` and `bench`",
+        "are clients of the API and need a key; `doctor` needs nothing that runs.",
         "",
-        "The data directory is `--data`, else `$BEFFROI_DATA`, else `./.beffroi` if it exists, else `~/.local/share/beffroi`.",
+        "The data directory is `--data`, else `$BEFFROI_DATA`, else `server.data` of the configuration file, else `./.beffroi` if it",
+        "exists, else `~/.local/share/beffroi`. The configuration file is `--config`, else `$BEFFROI_CONFIG`, else `beffroi.yaml` or",
+        "`beffroi.toml` in the working directory.",
     ]
     for name, command in commands():
         context = click.Context(command, info_name=name)
@@ -133,7 +90,7 @@ def cli() -> str:
             record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
             if record is not None:
                 rows.append([f"`{record[0]}`", " ".join(record[1].split())])
-        lines += _table(["Option", "Meaning"], rows)
+        lines = [*lines, *_table(["Option", "Meaning"], rows)] if rows else lines[:-1]
     lines += ["", "## Exit statuses", ""]
     lines += _table(["Status", "Meaning"], [[str(status), meaning] for status, meaning in EXIT_STATUSES.items()])
     return "\n".join(lines) + "\n" + _WRITTEN
@@ -189,7 +146,15 @@ def errors() -> str:
     return "\n".join(lines) + "\n" + _WRITTEN
 
 
-PAGES = {"settings.md": settings, "metrics.md": metrics, "cli.md": cli, "events.md": events, "errors.md": errors}
+PAGES = {
+    "settings.md": settings.page,
+    "beffroi.example.yaml": example,
+    SCHEMA_FILE: settings.schema,
+    "metrics.md": metrics,
+    "cli.md": cli,
+    "events.md": events,
+    "errors.md": errors,
+}
 
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,9 @@ import click
 import msgspec
 import pytest
 
-from beffroi.config import schema
 from beffroi.config.compile import compile_config
 from beffroi.config.load import parse
+from beffroi.config.reference import reference
 from beffroi.control.events import ACTIONS
 from beffroi.control.metrics import METRICS
 from beffroi.telemetry.metrics import EngineMetrics, ModelMetrics, WorkerMetrics
@@ -35,7 +35,7 @@ def test_the_example_on_the_settings_page_compiles() -> None:
 
 def test_every_setting_has_a_sentence() -> None:
     """A setting without one is a setting that nobody can use."""
-    assert [setting.name for setting in schema.reference() if not setting.sentence.endswith(".")] == []
+    assert [setting.name for setting in reference() if not setting.sentence.endswith(".")] == []
 
 
 def test_every_command_and_option_has_a_sentence() -> None:

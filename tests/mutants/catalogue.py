@@ -28,7 +28,11 @@ WHOLE, FORMS, SENT = (
     "gateway/upstream/test_requests.py",
 )
 WINDOWS, READER, SPOOL = "gateway/quota/test_windows.py", "gateway/test_reader.py", "gateway/journal/test_spool.py"
-SHIPPING = "control/test_shipping.py"
+SHIPPING, ROTATION, KEYRING = (
+    "control/test_shipping.py",
+    "control/test_rotation.py",
+    "src/beffroi/control/keyring.py",
+)
 
 MUTANTS = (
     # what must be written before what may leave
@@ -188,4 +192,28 @@ MUTANTS = (
     Mutant("checksums are not compared", "src/beffroi/control/segments.py",
            "        if checksum_of(data[at + _SUMMED_FROM : end]) != checksum:", "        if False:",
            "control/test_damage.py::test_damage_in_the_middle_is_said_aloud_and_the_file_kept"),
+    # keys
+    Mutant("a successor counts by itself", KEYRING, "new = msgspec.structs.replace(old, **fresh, ",
+           "new = msgspec.structs.replace(old, **fresh, slot=old.slot + 1000, ",
+           f"{ROTATION}::test_a_successor_may_do_the_same_and_counts_in_the_same_place"),
+    Mutant("workers are not told of the old key's end", "src/beffroi/control/keys.py",
+           "delta = self._files.append(upsert=(old, new))", "delta = self._files.append(upsert=(new,))",
+           f"{ROTATION}::test_the_old_key_ends_after_a_day_unless_told_otherwise"),
+    Mutant("a rotation makes a key live longer", KEYRING,
+           "ends = now + overlap if old.expires_at is None else min(old.expires_at, now + overlap)", "ends = now + overlap",
+           f"{ROTATION}::test_the_old_key_ends_after_a_day_unless_told_otherwise"),
+    Mutant("a revoked app keeps the key before", "src/beffroi/control/keys.py",
+           "*(old for old in keyring.predecessors(connection, row) if old.revoked or living(old, now))", "*()",
+           f"{ROTATION}::test_revoking_a_successor_revokes_what_is_left_of_its_predecessors"),
+    Mutant("a budget restored to one key's spending", "src/beffroi/control/budgets.py",
+           "totals[slots[key_id]] += int(total)", "totals[slots[key_id]] = int(total)",
+           "control/test_budgets.py::test_what_a_key_and_its_successor_spent_is_restored_as_one"),
+    # the configuration
+    Mutant("a broken configuration is served", "src/beffroi/cli/serve.py", "source = examined.sound()", "source = examined.source",
+           "config/test_mutations.py::test_serve_starts_nothing_from_a_broken_file"),
+    Mutant("faults of sense hide behind faults of form", "src/beffroi/config/examine.py",
+           "        *compiled.problems,\n", "        *([] if reading.problems else compiled.problems),\n",
+           "config/test_examine.py::test_form_sense_files_and_environment_are_told_together"),
+    Mutant("a secret is shown", "src/beffroi/config/secrets.py", "return reference if reference.startswith((\"env:\", \"file:\")) else MASKED", "return reference",
+           "config/test_effective.py::test_a_secret_is_shown_as_the_reference_it_is"),
 )  # fmt: skip

@@ -49,9 +49,8 @@ def copy() -> Iterator[Path]:
 def run_tests(folder: Path, nodes: str) -> tuple[int, str]:
     """Run tests of a copy; → pytest's status, the end of what it said."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--timeout", str(SECONDS / 2)]
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {
-        "HYPOTHESIS_STORAGE_DIRECTORY": str(folder)
-    }
+    # Processes that a test starts must be the copy's too, not those of the checkout that is installed here.
+    env = os.environ | {"PYTHONPATH": str(folder / "src"), "HYPOTHESIS_STORAGE_DIRECTORY": str(folder)}
     done = subprocess.run(
         [*command, *(f"tests/{node}" for node in nodes.split())],
         cwd=folder,

@@ -37,6 +37,7 @@ KEY = {
     "created_at": 1,
     "created_by": "cli",
     "revoked_at": None,
+    "rotated_from": None,
 }
 
 
@@ -83,12 +84,39 @@ def test_down_and_up_again_on_a_filled_database(engine: Engine) -> None:
 
 
 def test_a_key_must_belong_to_a_tenant_that_exists_and_own_its_slot_alone(engine: Engine) -> None:
-    """Foreign keys are enforced (SQLite does not by itself), and a slot is never shared."""
+    """Foreign keys are enforced (SQLite does not by itself), and a slot is never shared but with a successor."""
     with engine.begin() as connection:
         connection.execute(insert(keys).values(id="key_1", **KEY))
-    for wrong in ({"project": "nowhere", "slot": 4, "public": "x"}, {"public": "y"}, {"slot": 5}):
+        connection.execute(insert(keys).values(id="key_2", **{**KEY, "public": "n", "rotated_from": "key_1"}))
+    wrongs = (
+        {"project": "nowhere", "slot": 4, "public": "x"},
+        {"public": "y"},  # a slot that is another's
+        {"slot": 5},  # a public id that is another's
+        {"public": "z", "rotated_from": "key_1"},  # a second successor
+    )
+    for wrong in wrongs:
         with pytest.raises(IntegrityError), engine.begin() as connection:
-            connection.execute(insert(keys).values(id="key_2", **{**KEY, **wrong}))
+            connection.execute(insert(keys).values(id="key_3", **{**KEY, **wrong}))
+
+
+def test_a_database_of_the_first_release_keeps_its_keys_and_gives_them_back(tmp_path: Path) -> None:
+    """Up to rotated keys with rows in it; going back drops the old key of each pair, as two cannot have one slot there."""
+    engine = open_engine(tmp_path / "old.db")
+    upgrade(engine, "0001")
+    before = {name: value for name, value in KEY.items() if name != "rotated_from"}
+    with engine.begin() as connection:
+        connection.execute(insert(keys).values(id="key_1", **before))
+        connection.execute(insert(keys).values(id="key_2", **{**before, "slot": 4, "public": "other"}))
+    upgrade(engine)
+    with engine.begin() as connection:
+        rows = connection.execute(select(keys.c.id, keys.c.slot, keys.c.limits, keys.c.rotated_from)).all()
+        assert rows == [("key_1", 3, {"requests_per_minute": 5}, None), ("key_2", 4, {"requests_per_minute": 5}, None)]
+        connection.execute(insert(keys).values(id="key_3", **{**KEY, "public": "new", "rotated_from": "key_1"}))
+    downgrade(engine, "0001")
+    with reading(engine) as connection:
+        rows = connection.execute(select(keys.c.id, keys.c.slot).order_by(keys.c.id)).all()
+    assert rows == [("key_2", 4), ("key_3", 3)]
+    engine.dispose()
 
 
 def test_two_writers_that_read_first_wait_for_each_other(engine: Engine) -> None:

@@ -18,10 +18,11 @@ PATIENCE = 5.0  # seconds a command waits for a control process that is not ther
 ANSWER = 30.0  # seconds an answer may take
 EXIT_STATUSES = {
     0: "Done.",
-    1: "Refused or failed; the message says why. `journal verify`: something does not hold.",
+    1: "Refused or failed; the message says why. `journal verify`, `doctor`: something does not hold. `bench`: a request failed.",
     2: "The command line or the configuration is wrong.",
     69: "No control process within 5 seconds: start one with `beffroi serve`, or name its data directory.",
     70: "The control process ended while it worked on the command; whether it was done is not known.",
+    130: "Stopped by Ctrl-C (`requests tail --follow`).",
 }
 
 
@@ -44,8 +45,8 @@ class Unknown(Failure):
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=ANSWER)
+    def __init__(self, path: Path, answer: float) -> None:
+        super().__init__("localhost", timeout=answer)
         self._path = path
 
     def connect(self) -> None:
@@ -62,19 +63,21 @@ def call(
     *,
     repeatable: bool = True,
     patience: float = PATIENCE,
+    answer: float = ANSWER,
 ) -> Any:
     """One request to control.
 
     Args:
         repeatable: doing it twice is as good as once, so that it may be sent again when control died under it.
         patience: seconds to wait for a control process.
+        answer: seconds its answer may take.
 
     Raises:
         Failure: control is not there, ended in between, or refused.
     """
     deadline = time.monotonic() + patience
     while True:
-        connection = _Connection(data / "control.sock")
+        connection = _Connection(data / "control.sock", answer)
         sent = False
         try:
             connection.connect()
@@ -84,7 +87,7 @@ def call(
             response = connection.getresponse()
             return _read(response.status, response.read())
         except TimeoutError:
-            raise Unknown(f"the control process of {data} has not answered for {ANSWER:.0f} s") from None
+            raise Unknown(f"the control process of {data} has not answered for {answer:.0f} s") from None
         except (OSError, http.client.HTTPException):
             if sent and not repeatable:
                 raise Unknown(

@@ -14,7 +14,7 @@ import msgspec
 
 from beffroi.cli import show
 from beffroi.cli.client import Absent, call
-from beffroi.cli.data import data_directory, data_option, json_option
+from beffroi.cli.data import data_directory, data_option
 
 
 @click.group()
@@ -24,8 +24,8 @@ def journal() -> None:
 
 @journal.command()
 @data_option
-@json_option
-def verify(data: Path | None, as_json: bool) -> None:
+@show.output_options(csv=False)
+def verify(data: Path | None, out: show.Output) -> None:
     """Check checksums and sequence of what is not in the ledger yet, and one settlement for each intent in it.
 
     Works without a running Beffroi too: then it reads the files themselves.
@@ -35,10 +35,7 @@ def verify(data: Path | None, as_json: bool) -> None:
         found = call(directory, "GET", "/api/v1/journal/verify", patience=0.0)
     except Absent:
         found = _offline(directory)
-    if as_json:
-        show.as_json(found)
-    else:
-        _print(found)
+    _print(found, out)
     sys.exit(0 if found["ok"] else 1)
 
 
@@ -57,13 +54,18 @@ def _offline(directory: Path) -> Any:
         engine.dispose()
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(found: dict[str, Any], out: show.Output) -> None:
     counts = [
         (name.replace("_", " "), value) for name, value in found.items() if isinstance(value, int) and name != "ok"
     ]
-    show.table(("CHECKED", "COUNT"), counts, right=(1,))
+    out.record(counts, document=found)
+    if out.kind == "json":
+        return
     for note in found["notes"]:
         click.echo(f"note: {note}")
     for finding in found["findings"]:
-        click.echo(f"- {finding}")
-    click.echo("The record is whole." if found["ok"] else f"{len(found['findings'])} things do not hold.")
+        click.echo(show.paint(f"- {finding}", show.BAD))
+    if found["ok"]:
+        click.echo(show.paint("The record is whole.", show.GOOD))
+    else:
+        click.echo(show.paint(f"{len(found['findings'])} things do not hold.", show.BAD))

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from beffroi.cli.data import data_directory
+from beffroi.cli.target import reachable, tell
 from beffroi.core.state import load_config
 from beffroi.supervisor.plan import Plan, Ready
 
@@ -31,7 +32,8 @@ class Welcome:
         """Print it, once."""
         plan = self._plan
         scheme = "http" if plan.tls is None else "https"
-        base = f"{scheme}://{_reachable(plan.host)}:{ready.port}/v1"
+        base = f"{scheme}://{reachable(plan.host)}:{ready.port}/v1"
+        tell(plan.data, base)
         config = load_config(plan.data)
         models = [model.id for model in config.models]
         chat = next((model.id for model in config.models if "chat" in model.endpoints), None)
@@ -49,8 +51,10 @@ class Welcome:
         )
         _row("Engines", self._engines)
         _silent({engine.url: engine.name for engine in config.engines})
-        _row("Health", f"http://{_reachable(plan.control_host)}:{ready.control_port}/readyz  and  /metrics")
+        _row("Health", f"http://{reachable(plan.control_host)}:{ready.control_port}/readyz  and  /metrics")
         _row("Data", str(plan.data))
+        if plan.config is not None:
+            _row("Settings", str(plan.config))
         if chat is not None:
             _examples(base, ready.first_key, chat)
         click.echo("\nCtrl-C stops: open answers are finished first, a second Ctrl-C cuts them.")
@@ -97,18 +101,19 @@ def _silent(names: dict[str, str]) -> None:
         _row("", click.style(told, fg="yellow"))
 
 
+def program() -> str:
+    """This program as it is called in the directory this start was made from."""
+    path = Path(sys.argv[0])
+    found = shutil.which(path.name)
+    if path.name == "__main__.py":
+        return "python -m beffroi"
+    return path.name if found and path.exists() and Path(found).samefile(path) else os.path.relpath(path)
+
+
 def _another_key(data: Path) -> str:
-    """The command that makes a key, as it works in the directory this start was made from."""
-    program = Path(sys.argv[0])
-    found = shutil.which(program.name)
-    if program.name == "__main__.py":
-        name = "python -m beffroi"
-    elif found and Path(found).samefile(program):
-        name = program.name
-    else:
-        name = os.path.relpath(program)
+    """The command that makes a key."""
     where = "" if data_directory(None) == data else f" --data {shlex.quote(str(data))}"
-    return f"{name} keys create NAME{where}"
+    return f"{program()} keys create NAME{where}"
 
 
 def _head(text: str) -> None:
@@ -117,9 +122,3 @@ def _head(text: str) -> None:
 
 def _row(name: str, text: str) -> None:
     click.echo(f"  {click.style(f'{name:<9}', dim=True)} {text}")
-
-
-def _reachable(host: str) -> str:
-    """A host as a client on this machine writes it: a listener on every address is reached on loopback."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared, not bound
-    return f"[{host}]" if ":" in host else host

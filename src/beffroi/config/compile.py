@@ -7,13 +7,14 @@ In: one `Source` or more (a file, and what start-up found). Out: a `core.snapsho
 import datetime
 import os
 import re
-import zoneinfo
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_network
-from pathlib import Path
+from typing import NamedTuple
 
 from beffroi.config import schema
-from beffroi.config.load import Invalid, Place, Problem, Source, dotted
+from beffroi.config.checks import check_authority, check_gateway, zone_of
+from beffroi.config.load import EMPTY, Invalid, Place, Problem, Source, dotted
+from beffroi.config.reader import nearest
+from beffroi.config.secrets import Unreadable, look_up
 from beffroi.core import snapshot
 from beffroi.core.money import parse_nano
 from beffroi.core.price import Price
@@ -22,7 +23,8 @@ _URL = re.compile(
     r"(?:https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?(?:/[A-Za-z0-9._~/-]*)?|unix:/[^\s?#]+)"
 )
 _NAME = re.compile(r"[!-~]+")  # what fits in a header and in a JSON path without quoting
-_ACTS = ("off", "annotate", "block")
+_VISIBLE = "must be visible ASCII characters without spaces"
+_RENAME = "write letters, figures and signs such as - . / : without spaces or accents"
 
 
 def compile_config(
@@ -35,125 +37,115 @@ def compile_config(
         environ: where `env:NAME` references are looked up.
 
     Raises:
-        Invalid: with the faults of the first source that has any.
+        Invalid: with every fault of every source.
+    """
+    compiled = compile_all(sources, revision, environ)
+    if compiled.problems:
+        raise Invalid(compiled.problems)
+    return compiled.config
+
+
+class Compiled(NamedTuple):
+    """A config, which has stand-ins where there are faults."""
+
+    config: snapshot.Config
+    problems: list[Problem]
+
+
+def compile_all(
+    sources: Sequence[Source], revision: int, environ: Mapping[str, str], *, more: bool = False
+) -> Compiled:
+    """As `compile_config`, with the faults beside the config.
+
+    Args:
+        more: other engines may join later, so that one which is not there is no fault yet.
     """
     settings = sources[0].document.gateway
-    compiler = _Compiler(settings, environ)
+    compiler = _Compiler(zone_of(settings.time_zone) or datetime.UTC, environ, more=more)
     for source in sources:
         compiler.engines_of(source)
-        compiler.finish(source)
     for source in sources:
         compiler.models_of(source)
-        compiler.finish(source)
-    return snapshot.Config(revision, settings, tuple(compiler.engines.values()), tuple(compiler.models.values()))
+    config = snapshot.Config(revision, settings, tuple(compiler.engines.values()), tuple(compiler.models.values()))
+    return Compiled(config, [*check_gateway(sources[0]), *compiler.problems])
 
 
 class _Compiler:
-    def __init__(self, settings: snapshot.Settings, environ: Mapping[str, str]) -> None:
+    def __init__(self, zone: datetime.tzinfo, environ: Mapping[str, str], *, more: bool) -> None:
         self.engines: dict[str, snapshot.EngineSpec] = {}
         self.models: dict[str, snapshot.ModelSpec] = {}
+        self.problems: list[Problem] = []
         self._names: dict[str, str] = {}  # model id or alias → model id
         self._versions: set[str] = set()
-        self._faults: list[tuple[Place, str]] = []
+        self._source = EMPTY
         self._environ = environ
-        self._settings = settings
-        self._zone: datetime.tzinfo = datetime.UTC
-        self._check_settings()
+        self._zone = zone
+        self._more = more  # engines may exist that are not known here
 
-    def _fault(self, place: Place, message: str) -> None:
-        self._faults.append((place, message))
-
-    def finish(self, source: Source) -> None:
-        """Raises Invalid if this source had faults."""
-        if self._faults:
-            raise Invalid(
-                source.file, [Problem(source.line(place), dotted(place), text) for place, text in self._faults]
-            )
-
-    def _check_settings(self) -> None:
-        settings = self._settings
-        try:
-            self._zone = zoneinfo.ZoneInfo(settings.time_zone)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            self._fault(
-                ("gateway", "time_zone"), f"there is no zone `{settings.time_zone}`; write one such as Europe/Paris"
-            )
-        for index, proxy in enumerate(settings.trusted_proxies):
-            try:
-                ip_network(proxy)
-            except ValueError as error:
-                self._fault(("gateway", "trusted_proxies", index), f"is not an address or network: {error}")
-        for feature, act in settings.guard.items():
-            if act not in _ACTS:
-                self._fault(("gateway", "guard", feature), f"must be one of {', '.join(_ACTS)}, not `{act}`")
-        if settings.proxy_protocol and not settings.trusted_proxies:
-            self._fault(
-                ("gateway", "proxy_protocol"),
-                "needs `gateway.trusted_proxies`: PROXY headers are believed from those only",
-            )
+    def _fault(self, place: Place, message: str, remedy: str) -> None:
+        if not self._source.broken.told(place):  # else it is told already
+            self.problems.append(Problem(self._source.marks.value(place), dotted(place), message, remedy))
 
     def engines_of(self, source: Source) -> None:
         """Takes the engines of one source."""
+        self._source = source
+        self._more = self._more or _unsure(source)
         for index, engine in enumerate(source.document.resources.engines):
             place: Place = ("resources", "engines", index)
             if engine.name in self.engines:
-                self._fault((*place, "name"), f"there is already an engine `{engine.name}`")
+                self._fault((*place, "name"), f"there is already an engine `{engine.name}`", "give each its own name")
                 continue
             if not _NAME.fullmatch(engine.name):
-                self._fault((*place, "name"), "must be visible ASCII characters without spaces")
-            match = _URL.fullmatch(engine.url)
-            url = engine.url.rstrip("/")
-            if match is None or int(match[1] or 1) not in range(1, 65536):
-                self._fault(
-                    (*place, "url"),
-                    f"`{engine.url}` is not of the form http://host:port, https://host:port or unix:/path",
-                )
-            elif url.endswith("/v1"):
-                self._fault((*place, "url"), f"leave `/v1` out: write {url[:-3]}")
+                self._fault((*place, "name"), _VISIBLE, _RENAME)
             ca_file = None if engine.ca_file is None else str(source.base / engine.ca_file)
-            if ca_file is not None and not os.access(ca_file, os.R_OK):
-                self._fault((*place, "ca_file"), f"cannot read {ca_file}")
+            if ca_file is not None and (fault := check_authority(ca_file)):
+                self._fault((*place, "ca_file"), *fault)
             self.engines[engine.name] = snapshot.EngineSpec(
                 name=engine.name,
-                url=url,
+                url=self._url(engine.url, (*place, "url")),
                 kind=engine.kind,
                 machine=engine.name if engine.machine is None else engine.machine,
-                api_key=self._secret(engine.api_key, (*place, "api_key"), source.base),
+                api_key=self._secret(engine.api_key, (*place, "api_key")),
                 ca_file=ca_file,
             )
 
-    def _secret(self, reference: str | None, place: Place, base: Path) -> str | None:
-        """What an `env:` or `file:` reference names; the message never shows what was found."""
+    def _url(self, text: str, place: Place) -> str:
+        match = _URL.fullmatch(text)
+        url = text.rstrip("/")
+        if "@" in text:  # not repeated: what stands before the @ is a secret
+            self._fault(place, "must not hold a name or a password", "write them as `api_key: env:NAME`")
+        elif match is None or int(match[1] or 1) not in range(1, 65536):
+            self._fault(
+                place, f"`{text[:80]}` is no engine's URL", "write http://host:port, https://host:port or unix:/path"
+            )
+        elif url.endswith("/v1"):
+            self._fault(place, "must not end in /v1, which Beffroi adds", f"leave `/v1` out: write {url[:-3]}")
+        return url
+
+    def _secret(self, reference: str | None, place: Place) -> str | None:
+        """What an `env:` or `file:` reference names; no message ever shows what was found."""
         if reference is None:
             return None
-        kind, _, name = reference.partition(":")
-        value: str | None = None
-        if kind == "env" and name:
-            value = self._environ.get(name)
-            missing = f"the environment has no {name}"
-        elif kind == "file" and name:
-            missing = f"cannot read {base / name}"
-            try:
-                value = (base / name).read_text("utf-8").strip()
-            except (OSError, UnicodeDecodeError):
-                value = None
-        else:
-            missing = "must be a reference, `env:NAME` or `file:PATH`; secrets do not belong in this file"
-        if value is not None and not _NAME.fullmatch(value):
-            value, missing = None, "what it names is not one line of visible ASCII characters"
-        if value is None:
-            self._fault(place, missing)
-        return value
+        try:
+            return look_up(reference, self._source.base, self._environ)
+        except Unreadable as error:
+            self._fault(place, error.message, error.remedy)
+            return None
 
     def models_of(self, source: Source) -> None:
         """Takes the models of one source; every engine is known by now."""
+        self._source = source
         for index, model in enumerate(source.document.resources.models):
             place: Place = ("resources", "models", index)
             self._claim(model.id, model.id, (*place, "id"))
             for number, alias in enumerate(model.aliases):
                 self._claim(alias, model.id, (*place, "aliases", number))
             if model.max_output and model.max_model_len and model.max_output > model.max_model_len:
-                self._fault((*place, "max_output"), f"is more than max_model_len ({model.max_model_len})")
+                self._fault(
+                    (*place, "max_output"),
+                    f"is more than max_model_len ({model.max_model_len})",
+                    f"write at most {model.max_model_len}, or leave it out",
+                )
             self.models[model.id] = snapshot.ModelSpec(
                 id=model.id,
                 targets=self._targets(model, place),
@@ -169,28 +161,36 @@ class _Compiler:
 
     def _claim(self, name: str, model: str, place: Place) -> None:
         if not _NAME.fullmatch(name):
-            self._fault(place, "must be visible ASCII characters without spaces")
+            self._fault(place, _VISIBLE, _RENAME)
         elif name in self._names:
-            self._fault(place, f"`{name}` already names the model `{self._names[name]}`")
+            self._fault(place, f"`{name}` already names the model `{self._names[name]}`", "give each its own name")
         else:
             self._names[name] = model
 
     def _targets(self, model: schema.Model, place: Place) -> tuple[snapshot.Target, ...]:
-        if not model.targets and len(self.engines) == 1:
+        if not model.targets and len(self.engines) == 1 and not self._more:
             return (snapshot.Target(next(iter(self.engines)), model.id),)
-        if not model.targets:
+        if not model.targets and not self._more and self._source.broken.sound(*place, "targets"):
             why = f"there are {len(self.engines)} engines" if self.engines else "there is no engine"
-            self._fault(place, f"`targets` is missing, and {why}: name at least one engine that serves it")
+            self._fault(
+                place,
+                f"`targets` is missing, and {why}",
+                "name at least one engine that serves it: targets: [{engine: …}]",
+            )
         targets: dict[snapshot.Target, None] = {}
         for index, entry in enumerate(model.targets):
             target = snapshot.Target(entry.engine, model.id if entry.model is None else entry.model)
-            if entry.engine not in self.engines:
+            spot: Place = (*place, "targets", index)
+            if entry.engine not in self.engines and not self._more:
+                near = nearest(entry.engine, self.engines)
                 known = ", ".join(f"`{name}`" for name in self.engines) or "none"
                 self._fault(
-                    (*place, "targets", index, "engine"), f"there is no engine `{entry.engine}`; there are {known}"
+                    (*spot, "engine"),
+                    f"there is no engine `{entry.engine}`; there are {known}",
+                    f"did you mean `{near[0]}`?" if near else "name one of them, or add it under resources.engines",
                 )
-            if target in targets:
-                self._fault((*place, "targets", index), "stands twice in this pool")
+            if target in targets and self._source.broken.sound(*spot):
+                self._fault(spot, "stands twice in this pool", "keep one of them")
             targets[target] = None
         return tuple(targets)
 
@@ -201,14 +201,22 @@ class _Compiler:
             day = entry.effective
             effective = int(datetime.datetime.combine(day, datetime.time(), self._zone).timestamp()) if day else 0
             version = entry.version or f"{model.id}@{day.isoformat() if day else 'start'}"
-            if any(price.effective == effective for price in prices):
-                self._fault((*spot, "effective") if day else spot, "two prices of one model hold from the same day")
-            if version in self._versions:
-                self._fault((*spot, "version"), f"the version `{version}` stands for another price already")
+            if any(price.effective == effective for price in prices) and self._source.broken.sound(*place):
+                self._fault(
+                    (*spot, "effective"),
+                    "two prices of one model hold from the same day",
+                    "give one of them another day in `effective`, or take it away",
+                )
+            elif version in self._versions and self._source.broken.sound(*place):
+                self._fault(
+                    (*spot, "version"), f"the version `{version}` stands for another price already", "name it otherwise"
+                )
             self._versions.add(version)
             if prices and entry.currency != prices[0].currency:
                 self._fault(
-                    (*spot, "currency"), f"one model has one currency; the first price is in {prices[0].currency}"
+                    (*spot, "currency"),
+                    f"one model has one currency; the first price is in {prices[0].currency}",
+                    f"write {prices[0].currency}",
                 )
             output = self._amount(entry.output, (*spot, "output"))
             prices.append(
@@ -230,5 +238,14 @@ class _Compiler:
         try:
             return parse_nano(value)
         except ValueError as error:
-            self._fault(place, str(error))
+            self._fault(place, str(error).partition(";")[0], "write an amount such as 0.9, or 0 for nothing")
             return 0
+
+
+def _unsure(source: Source) -> bool:
+    """Whether the name of some engine of this source is a stand-in: then one that is not found may be that one."""
+    return any(
+        len(one) < 2 or (one[:2] != ("resources", "models") and (len(one) < 4 or one[3:] == ("name",)))
+        for one in source.broken.places
+        if one[:1] in ((), ("resources",))
+    )

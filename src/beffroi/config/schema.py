@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What may stand in `beffroi.yaml` or `beffroi.toml`: process settings, gateway settings, resources.
 
-In: nothing. Out: the structs that `load` fills, and `reference()`, from which the reference page is written.
+In: nothing. Out: the structs that `load` fills, and from which `reference` makes pages, JSON Schema and names of variables.
 Each setting carries its own sentence, bounds and default; the `gateway` part is `core.snapshot.Settings` itself.
 """
 
 import datetime
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +15,12 @@ from beffroi.core.snapshot import Settings
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Amount = int | float | str
+CURRENCY = "^[A-Z]{3}$"
+# Kinds of text that are more than text: what a relative path counts from, and what is never shown, is known by them.
+File = Annotated[str, Meta(extra={"kind": "path"})]
+Secret = Annotated[
+    str, Meta(extra={"kind": "secret"}, extra_json_schema={"pattern": "^(env|file):.+", "examples": ["env:NAME"]})
+]
 
 
 def _about(sentence: str) -> Meta:
@@ -25,10 +30,10 @@ def _about(sentence: str) -> Meta:
 class Tls(msgspec.Struct, frozen=True, kw_only=True):
     """TLS 1.3 on the API port; files are read again when they change."""
 
-    certificate: Annotated[str, _about("PEM file with the certificate chain.")]
-    key: Annotated[str, _about("PEM file with the private key.")]
+    certificate: Annotated[File, _about("PEM file with the certificate chain.")]
+    key: Annotated[File, _about("PEM file with the private key.")]
     client_ca: Annotated[
-        str | None, _about("PEM file with the CA that signs client certificates; none are asked for without it.")
+        File | None, _about("PEM file with the CA that signs client certificates; none are asked for without it.")
     ] = None
     client_certificates: Annotated[
         Literal["optional", "required"], _about("Whether a client must show a certificate, once `client_ca` is set.")
@@ -46,7 +51,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=64)] | None,
         _about("Gateway workers, one core each; half the cores when left out."),
     ] = None
-    data: Annotated[str | None, _about("Data directory; see the command line's own rule when left out.")] = None
+    data: Annotated[
+        File | None,
+        _about("Data directory; `.beffroi` here if there is one, else `~/.local/share/beffroi`, when left out."),
+    ] = None
     tls: Annotated[Tls | None, _about("TLS on the API port.")] = None
 
 
@@ -68,9 +76,9 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
         str | None, _about("Shown to clients as `backend.machine_name`; the engine's name when left out.")
     ] = None
     api_key: Annotated[
-        str | None, _about("Key sent to the engine: `env:NAME` or `file:PATH`, never the key itself.")
+        Secret | None, _about("Key sent to the engine: `env:NAME` or `file:PATH`, never the key itself.")
     ] = None
-    ca_file: Annotated[str | None, _about("PEM file with the CA of an https engine; the system's when left out.")] = (
+    ca_file: Annotated[File | None, _about("PEM file with the CA of an https engine; the system's when left out.")] = (
         None
     )
 
@@ -96,7 +104,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     cached: Annotated[
         Amount | None, _about("Price of a million cached input tokens; the input price when left out.")
     ] = None
-    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217 currency.")] = "EUR"
+    currency: Annotated[str, Meta(pattern=CURRENCY, description="ISO 4217 currency.")] = "EUR"
     version: Annotated[
         Annotated[str, Meta(min_length=1, max_length=64)] | None,
         _about("Name pinned in each record; made of model and day when left out."),
@@ -141,78 +149,3 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     server: Annotated[Server, _about("Process settings.")] = Server()
     gateway: Annotated[Settings, _about("What the gateway's rooms read.")] = Settings()
     resources: Annotated[Resources, _about("Engines and models.")] = Resources()
-
-
-class Setting(NamedTuple):
-    """One entry of the reference."""
-
-    name: str
-    type: str
-    default: str
-    sentence: str
-
-
-def strip(kind: Any) -> Any:
-    """A type without its annotations and without None: what a value of it is."""
-    while get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
-    parts = [part for part in get_args(kind) if part is not type(None)] if _is_union(kind) else []
-    return strip(parts[0]) if len(parts) == 1 else kind
-
-
-def reference() -> list[Setting]:
-    """Every setting there is, in the order of the schema. Names of list items end in `[]`."""
-    return list(_walk(Document, ""))
-
-
-def _walk(struct: type[msgspec.Struct], prefix: str) -> Iterator[Setting]:
-    for field in msgspec.structs.fields(struct):
-        name, inner = prefix + field.encode_name, strip(field.type)
-        if get_origin(inner) is tuple and _is_struct(item := strip(get_args(inner)[0])):
-            yield from _walk(item, f"{name}[].")
-        elif _is_struct(inner):
-            yield from _walk(inner, f"{name}.")
-        else:
-            yield Setting(name, type_name(field.type), _default(field), _sentence(field.type))
-
-
-def _default(field: msgspec.structs.FieldInfo) -> str:
-    if field.required:
-        return "required"
-    value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
-    return "none" if value is None else msgspec.json.encode(value).decode()
-
-
-def _sentence(kind: Any) -> str:
-    """The outermost description of an annotated type; empty when it has none."""
-    while get_origin(kind) is Annotated:
-        inner, *metas = get_args(kind)
-        for meta in metas:
-            if isinstance(meta, Meta) and meta.description:
-                return meta.description
-        kind = inner
-    return ""
-
-
-def type_name(kind: Any) -> str:
-    """A type in words for people."""
-    kind = strip(kind)
-    origin, args = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return " or ".join(f"`{arg}`" for arg in args)
-    if float in args:
-        return "amount"
-    if origin is tuple:
-        return f"list of {type_name(args[0])}"
-    if origin is dict:
-        return f"map of {type_name(args[0])} to {type_name(args[1])}"
-    words = {str: "text", int: "whole number", float: "number", bool: "true or false", datetime.date: "date"}
-    return words[kind]
-
-
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-
-
-def _is_union(kind: Any) -> bool:
-    return str(get_origin(kind)) in ("typing.Union", "<class 'types.UnionType'>")

@@ -8,7 +8,7 @@ In: HTTP on the control port (only what `OPEN` names: there is no administrator 
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,18 +18,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from beffroi.control import ledger
+from beffroi.control import catalogue, ledger, requests
+from beffroi.control.answers import body, json, whole
 from beffroi.control.house import House
-from beffroi.control.keys import KeyAsk
+from beffroi.control.keyring import KeyAsk, RotateAsk
 from beffroi.control.metrics import Scrape
-from beffroi.core.errors import BadRequest, BeffroiError, BodyTooLarge, InternalError
+from beffroi.core.errors import BeffroiError, InternalError
 from beffroi.telemetry import logs
 
 OPEN = ("/livez", "/readyz", "/metrics")  # what the control port answers; every other route is for control.sock alone
-MAX_BODY = 64 << 10
 ACTOR = "cli"
 log = logs.Logger("control.app")
-T = TypeVar("T")
 Handler = Callable[[House, Request], Awaitable[Response]]
 
 
@@ -39,27 +38,9 @@ class RevokeAsk(msgspec.Struct, forbid_unknown_fields=True):
     cut: bool = False
 
 
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(
-        msgspec.json.encode(content), status, media_type="application/json", headers={"cache-control": "no-store"}
-    )
-
-
-async def _body(request: Request, kind: type[T]) -> T:
-    taken = bytearray()
-    async for chunk in request.stream():
-        taken += chunk
-        if len(taken) > MAX_BODY:
-            raise BodyTooLarge(f"the body is over {MAX_BODY} bytes")
-    try:
-        return msgspec.json.decode(bytes(taken) or b"{}", type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadRequest(f"the body is not what this page takes: {error}") from None
-
-
 async def livez(house: House, request: Request) -> Response:
     """The process answers."""
-    return _json({"live": True, "uptime_seconds": round(time.time() - house.started, 3)})
+    return json({"live": True, "uptime_seconds": round(time.time() - house.started, 3)})
 
 
 async def readyz(house: House, request: Request) -> Response:
@@ -67,7 +48,7 @@ async def readyz(house: House, request: Request) -> Response:
     parts = await house.readiness()
     ready = all(good for good, _ in parts.values())
     shown = {name: {"ready": good, "reason": reason} for name, (good, reason) in parts.items()}
-    return _json({"ready": ready, "parts": shown}, 200 if ready else 503)
+    return json({"ready": ready, "parts": shown}, 200 if ready else 503)
 
 
 async def metrics(house: House, request: Request) -> Response:
@@ -88,7 +69,7 @@ async def status(house: House, request: Request) -> Response:
     progress = house.shipper.progress()
     current = house.current()
     peers = sorted(house.bus.peers.items())
-    return _json(
+    return json(
         {
             "config_revision": house.bus.config_revision,
             "config_refused": house.refused or None,
@@ -119,43 +100,109 @@ async def status(house: House, request: Request) -> Response:
 
 async def list_keys(house: House, request: Request) -> Response:
     """Every key, without secrets."""
-    return _json({"keys": await house.keys.list()})
+    return json({"keys": await house.keys.list()})
 
 
 async def create_key(house: House, request: Request) -> Response:
     """Make a key; its text is in this answer and nowhere else."""
-    return _json(await house.keys.create(await _body(request, KeyAsk), actor=ACTOR), 201)
+    return json(await house.keys.create(await body(request, KeyAsk), actor=ACTOR), 201)
 
 
 async def revoke_key(house: House, request: Request) -> Response:
     """Revoke a key; answers when every worker refuses it."""
-    ask = await _body(request, RevokeAsk)
-    return _json(await house.keys.revoke(request.path_params["reference"], actor=ACTOR, cut=ask.cut))
+    ask = await body(request, RevokeAsk)
+    return json(await house.keys.revoke(request.path_params["reference"], actor=ACTOR, cut=ask.cut))
+
+
+async def show_key(house: House, request: Request) -> Response:
+    """One key, and what is used of its limits."""
+    return json(await house.keys.show(request.path_params["reference"]))
+
+
+async def rotate_key(house: House, request: Request) -> Response:
+    """Make a successor; its text is in this answer and nowhere else."""
+    ask = await body(request, RotateAsk)
+    return json(await house.keys.rotate(request.path_params["reference"], ask.overlap_seconds, actor=ACTOR), 201)
 
 
 async def rotate_pepper(house: House, request: Request) -> Response:
     """Make a new pepper for the keys to come."""
     pepper, waiting = await house.keys.rotate_pepper(actor=ACTOR)
-    return _json({"pepper_id": pepper, "waiting": waiting}, 201)
+    return json({"pepper_id": pepper, "waiting": waiting}, 201)
 
 
 async def usage(house: House, request: Request) -> Response:
-    """Requests, tokens and money from the ledger: `?since=`, `?until=` (Unix seconds), `?by=key,model,day`."""
+    """Requests, tokens and money from the ledger.
+
+    `?since=`, `?until=`: Unix seconds, or a day (YYYY-MM-DD) of the zone that budgets follow; `?by=key,model,day`;
+    `?key=`, `?model=`, `?project=`: of these alone.
+    """
     query = request.query_params
-    try:
-        since, until = (int(query[name]) if name in query else None for name in ("since", "until"))
-    except ValueError:
-        raise BadRequest("`since` and `until` are Unix seconds", param="since") from None
-    by = tuple(part for part in query.get("by", "key,model").split(",") if part)
     zone = house.config.settings.time_zone
-    rows = await house.blocking(lambda: ledger.usage(house.engine, since=since, until=until, by=by, zone=zone))
+    since, until = (ledger.moment(query.get(name), name, zone) for name in ("since", "until"))
+    by = tuple(part for part in query.get("by", "key,model").split(",") if part)
+    keys = await house.keys.ids(query["key"]) if "key" in query else None
+    await house.current_ledger()
+    rows = await house.blocking(
+        lambda: ledger.usage(
+            house.engine,
+            since=since,
+            until=until,
+            by=by,
+            zone=zone,
+            keys=keys,
+            model=requests.wanted(house.config, None, query.get("model"), None).model,
+            project=query.get("project"),
+        )
+    )
+    if not rows:
+        requests.doubt_model(house.config, query.get("model"))
+    if "key" in by:
+        rows = [row | {"key_name": house.keys.name(str(row["key"]))} for row in rows]
     progress = house.shipper.progress()
-    return _json({"by": by, "usage": rows, "shipping_lag_bytes": progress.lag_bytes})
+    return json({"by": by, "zone": zone, "usage": rows, "shipping_lag_bytes": progress.lag_bytes})
+
+
+async def list_requests(house: House, request: Request) -> Response:
+    """The last requests, or those since a place: `?limit=`, `?after=` (the `next` of an earlier answer), and filters."""
+    query = request.query_params
+    keys = await house.keys.ids(query["key"]) if "key" in query else None
+    wanted = requests.wanted(house.config, keys, query.get("model"), query.get("outcome"))
+    after = query.get("after")
+    rows, place, missed = house.recent.since(after)
+    if after is None:
+        await house.current_ledger()
+        place = house.recent.since(None)[1]  # before the ledger is read: a row may come twice, none is missed
+        limit = whole(request, "limit", 20, requests.MOST)
+        rows = await house.blocking(lambda: requests.last(house.engine, limit, wanted))
+        if not rows:
+            requests.doubt_model(house.config, query.get("model"))
+    shown = [requests.shown(row, house.keys.name) for row in rows if wanted.fits(row)]
+    return json({"requests": shown, "next": place, "missed": missed})
+
+
+async def show_request(house: House, request: Request) -> Response:
+    """All that is known of one request."""
+    await house.current_ledger()
+    reference = request.path_params["reference"]
+    return json(await house.blocking(lambda: requests.find(house.engine, reference, house.keys.name, house.config)))
+
+
+async def list_models(house: House, request: Request) -> Response:
+    """What is served, for how much, and whether it can be."""
+    return json({"models": catalogue.models(house.config, await house.metrics())})
+
+
+async def list_engines(house: House, request: Request) -> Response:
+    """Engines as the workers find them, and their last hour."""
+    await house.current_ledger()
+    workers = await house.metrics()
+    return json({"engines": await house.blocking(lambda: catalogue.engines(house.engine, house.config, workers))})
 
 
 async def verify_journal(house: House, request: Request) -> Response:
     """Checksums and sequence of what is not shipped; one settlement for each intent."""
-    return _json(await house.blocking(lambda: ledger.verify(house.engine, house.data / "journal")))
+    return json(await house.blocking(lambda: ledger.verify(house.engine, house.data / "journal")))
 
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
@@ -165,9 +212,15 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/api/v1/status", status),
     ("GET", "/api/v1/keys", list_keys),
     ("POST", "/api/v1/keys", create_key),
+    ("GET", "/api/v1/keys/{reference}", show_key),
     ("POST", "/api/v1/keys/{reference}/revoke", revoke_key),
+    ("POST", "/api/v1/keys/{reference}/rotate", rotate_key),
     ("POST", "/api/v1/peppers", rotate_pepper),
     ("GET", "/api/v1/usage", usage),
+    ("GET", "/api/v1/requests", list_requests),
+    ("GET", "/api/v1/requests/{reference}", show_request),
+    ("GET", "/api/v1/models", list_models),
+    ("GET", "/api/v1/engines", list_engines),
     ("GET", "/api/v1/journal/verify", verify_journal),
 )
 

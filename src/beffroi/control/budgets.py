@@ -6,7 +6,7 @@ One object for the whole process: record locks belong to a process and end when 
 """
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +18,7 @@ from beffroi.core.clock import SystemClock
 from beffroi.core.errors import CountersUnavailable
 from beffroi.core.snapshot import KeyRecord
 from beffroi.gateway.quota.counters import ONLOOKER, Counters
-from beffroi.gateway.quota.terms import Busy, Spent
+from beffroi.gateway.quota.terms import Busy, LimitUse, Spent
 from beffroi.store.engine import reading
 from beffroi.store.tables import exchanges as e
 from beffroi.telemetry import logs
@@ -71,21 +71,33 @@ class Budgets:
         with self._lock:
             return {key.id: self._counters.spent(key) for key in keys if _has_budget(key)}
 
+    def usage(self, key: KeyRecord) -> tuple[LimitUse, ...]:
+        """Every limit of a key, and what is used of it."""
+        with self._lock:
+            return self._counters.usage(key)
+
     def restore(self, engine: Engine, keys: Iterable[KeyRecord]) -> None:
         """Raise what each budget has spent to the ledger's sum: a power cut can take back what the counters last wrote."""
-        since: dict[int, dict[str, KeyRecord]] = {}  # keys by the start of their period: one query for each start
+        keys = tuple(keys)
+        # Keys that were rotated share a slot: what any of them spent, in or out of use by now, is spent of one budget.
+        stands = {key.slot: key for key in keys if _has_budget(key) and not key.revoked}
+        since: dict[int, dict[str, int]] = {}  # slots by key, by the start of their period: one query for each start
         with self._lock:
             for key in keys:
-                if _has_budget(key) and not key.revoked:
-                    since.setdefault(self._counters.spent(key).starts_ns or 0, {})[key.id] = key
+                if key.slot in stands:
+                    start = self._counters.spent(stands[key.slot]).starts_ns or 0
+                    since.setdefault(start, {})[key.id] = key.slot
         cost = e.c.input_nano + e.c.cached_nano + e.c.output_nano + e.c.reasoning_nano
-        for start, those in since.items():
+        for start, slots in since.items():
             with reading(engine) as connection:
                 query = select(e.c.key_id, func.sum(cost)).where(e.c.ended_ns >= start).group_by(e.c.key_id)
                 sums = connection.execute(query).all()
+            totals: Counter[int] = Counter()
             for key_id, total in sums:
-                if key_id in those:
-                    self._raise(those[key_id], int(total))
+                if key_id in slots:
+                    totals[slots[key_id]] += int(total)
+            for slot, total in totals.items():
+                self._raise(stands[slot], total)
 
     def _raise(self, key: KeyRecord, total: int) -> None:
         try:

@@ -15,6 +15,7 @@ from beffroi.store.tables import DEFAULT, events
 ACTIONS = {
     "cli:key:create": "An API key was made from the command line.",
     "cli:key:revoke": "An API key was revoked from the command line.",
+    "cli:key:rotate": "An API key got a successor from the command line, and an end of its own.",
     "cli:pepper:rotate": "A new pepper was made from the command line; keys made from then on are hashed with it.",
     "control:key:create": "The first API key was made, because there was none.",
     "control:config:apply": "A configuration was compiled and handed to the workers.",

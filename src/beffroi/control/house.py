@@ -5,6 +5,7 @@ In: the opened database, files, bus and services. Out: one object; and the quest
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
 import time
@@ -19,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from beffroi.control.bus import Bus
 from beffroi.control.keys import Keys
 from beffroi.control.metrics import Scrape, Shipping
+from beffroi.control.requests import Recent
 from beffroi.control.shipping import Shipper
 from beffroi.core.snapshot import Config
 from beffroi.store.engine import reading
@@ -42,6 +44,7 @@ class House:
         bus: Bus,
         keys: Keys,
         shipper: Shipper,
+        recent: Recent,
         config: Config,
     ) -> None:
         self.data = data
@@ -49,6 +52,7 @@ class House:
         self.bus = bus
         self.keys = keys
         self.shipper = shipper
+        self.recent = recent
         self.config = config
         self.refused = ""  # why the configuration file as it stands was not taken
         self.started = time.time()
@@ -68,6 +72,11 @@ class House:
                 found = await self.bus.metrics()
                 self._pulled = (time.monotonic(), found)
             return found
+
+    async def current_ledger(self) -> None:
+        """Wait for the ledger to have what workers have written by now; two seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            await self.shipper.caught_up(2.0)
 
     def current(self) -> frozenset[int]:
         """Slots whose worker holds the newest config and key table."""

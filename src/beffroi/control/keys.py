@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""API keys: made, listed, revoked; peppers rotated. Every act is an event, on disk before it is told to anybody.
+"""API keys: made, listed, shown, revoked, rotated; peppers rotated. Every act is an event, on disk before it is told.
 
 In: what the command line or the API asks. Out: rows, a delta on disk, and the acknowledgement of every worker.
 Order of an act: rows and event in one transaction; the delta in `keys.log`, synced; the push. A crash in between is
@@ -11,78 +11,24 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Engine, Row, select, update
 
-from beffroi.control import events
+from beffroi.control import events, keyring
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus, elapsed_ms
+from beffroi.control.keyring import KeyAsk, key_record, living
 from beffroi.control.snapshots import KeyFiles, add_pepper
-from beffroi.core.errors import BadRequest, KeyNotFound, NotAcknowledged
-from beffroi.core.ids import new_id
-from beffroi.core.key import key_hash, new_key
-from beffroi.core.money import parse_nano
-from beffroi.core.snapshot import Config, KeyDelta, KeyRecord, Limits
+from beffroi.core.errors import BadRequest, NotAcknowledged
+from beffroi.core.snapshot import Config, KeyDelta, KeyRecord
 from beffroi.gateway.quota.terms import Spent
 from beffroi.store.engine import reading
-from beffroi.store.tables import DEFAULT, keys
+from beffroi.store.tables import keys
 
 ACKNOWLEDGE = 5.0  # seconds every worker gets
-DAY = 86_400
-YEAR = 365 * DAY
 T = TypeVar("T")
-Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
-
-
-class LimitsAsk(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Limits as people write them: budgets are amounts of money (`"10.50"`)."""
-
-    requests_per_minute: Count | None = None
-    tokens_per_minute: Count | None = None
-    output_tokens_per_hour: Count | None = None
-    output_tokens_per_day: Count | None = None
-    concurrency: Count | None = None
-    hard_budget: str | int | float | None = None
-    soft_budget: str | int | float | None = None
-    budget_period: str = "month"
-
-    def limits(self) -> Limits:
-        """As the gateway knows them.
-
-        Raises:
-            BadRequest: an amount that is none, or another period than day, month or total.
-        """
-        if self.budget_period not in ("day", "month", "total"):
-            raise BadRequest(f"a budget is per day, month or total, not `{self.budget_period}`", param="budget_period")
-        budgets = {}
-        for name in ("hard_budget", "soft_budget"):
-            value = getattr(self, name)
-            try:
-                budgets[name] = None if value is None else parse_nano(value)
-            except ValueError as error:
-                raise BadRequest(str(error), param=name) from None
-        return Limits(**{**msgspec.structs.asdict(self), **budgets})
-
-
-class KeyAsk(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """What a new key is asked to be.
-
-    Attributes:
-        models: names or aliases it may use; None: all, those to come too.
-        expires_in_days: None: after twelve months, or never for one that is `long_lived`.
-        long_lived: allows more than twelve months.
-    """
-
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
-    models: list[str] | None = None
-    limits: LimitsAsk = LimitsAsk()
-    expires_in_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] | None = None
-    long_lived: bool = False
-    organisation: str = DEFAULT
-    project: str = DEFAULT
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -97,7 +43,12 @@ class Created(msgspec.Struct, frozen=True):
 
 
 class Revoked(msgspec.Struct, frozen=True):
-    """A key that every worker refuses from now on. `cut`: open exchanges that were cut; None: they may finish."""
+    """A key that every worker refuses from now on.
+
+    Attributes:
+        also: ids of keys that it was rotated from and that were still accepted; they are refused with it.
+        cut: open exchanges that were cut; None: they may finish.
+    """
 
     id: str
     public: str
@@ -105,81 +56,25 @@ class Revoked(msgspec.Struct, frozen=True):
     workers: int
     milliseconds: float
     cut: int | None
+    also: list[str]
 
 
-def key_record(row: Row[Any]) -> KeyRecord:
-    """A row of `keys` as the gateway knows it."""
-    return KeyRecord(
-        id=row.id,
-        public=row.public,
-        hash=row.hash,
-        pepper_id=row.pepper_id,
-        slot=row.slot,
-        organisation=row.organisation,
-        project=row.project,
-        name=row.name,
-        models=None if row.models is None else frozenset(row.models),
-        expires_at=row.expires_at,
-        revoked=row.revoked,
-        limits=msgspec.convert(row.limits, Limits),
-    )
+class Rotated(msgspec.Struct, frozen=True):
+    """A successor just made; `key` is shown this once. The old key is refused from `old_expires_at` on.
 
-
-def load(engine: Engine) -> list[KeyRecord]:
-    """Every key there is, revoked ones too."""
-    with reading(engine) as connection:
-        return [key_record(row) for row in connection.execute(select(keys).order_by(keys.c.slot))]
-
-
-def make(
-    connection: Connection, ask: KeyAsk, models: list[str] | None, pepper: tuple[int, bytes], *, actor: str
-) -> tuple[KeyRecord, str]:
-    """The row of a new key and its event; the second value is the key itself.
-
-    Raises:
-        BadRequest: more than twelve months for a key that is not long-lived.
+    Attributes:
+        waiting: workers that know neither the new key nor the old one's end yet.
     """
-    now = int(time.time())
-    lifetime = None if ask.expires_in_days is None else ask.expires_in_days * DAY
-    if not ask.long_lived:
-        if lifetime is not None and lifetime > YEAR + DAY:
-            raise BadRequest(
-                "a key lives twelve months at most, unless it is made as long-lived", param="expires_in_days"
-            )
-        lifetime = YEAR if lifetime is None else lifetime
-    key = new_key()
-    slot = connection.scalar(select(func.max(keys.c.slot)))
-    record = KeyRecord(
-        id=new_id("key"),
-        public=key.public,
-        hash=key_hash(key.text, pepper[1]),
-        pepper_id=pepper[0],
-        slot=0 if slot is None else slot + 1,
-        organisation=ask.organisation,
-        project=ask.project,
-        name=ask.name,
-        models=None if models is None else frozenset(models),
-        expires_at=None if lifetime is None else now + lifetime,
-        limits=ask.limits.limits(),
-    )
-    row = {field: getattr(record, field) for field in record.__struct_fields__}
-    row |= {"models": models, "limits": msgspec.to_builtins(record.limits), "created_at": now, "created_by": actor}
-    try:
-        connection.execute(insert(keys).values(row))
-    except IntegrityError:
-        raise BadRequest(
-            f"there is no project `{ask.project}` in an organisation `{ask.organisation}`", param="project"
-        ) from None
-    events.record(
-        connection,
-        actor=actor,
-        action=f"{actor}:key:create",
-        subject=record.id,
-        after={name: row[name] for name in ("public", "name", "models", "limits", "expires_at")},
-        organisation=record.organisation,
-        project=record.project,
-    )
-    return record, key.text
+
+    id: str
+    public: str
+    name: str
+    key: str
+    expires_at: int | None
+    rotated_from: str
+    old_public: str
+    old_expires_at: int
+    waiting: list[int]
 
 
 class Keys:
@@ -226,15 +121,18 @@ class Keys:
         models = self._known(ask.models)
 
         def act() -> tuple[Created, KeyDelta]:
-            newest = max(self._files.peppers)
             with self._engine.begin() as connection:
-                record, text = make(connection, ask, models, (newest, self._files.peppers[newest]), actor=actor)
+                record, text = keyring.make(connection, ask, models, self._pepper(), actor=actor)
                 self._budgets.begin(record.slot)
             delta = self._files.append(upsert=(record,))
             return Created(record.id, record.public, record.name, text, record.expires_at, []), delta
 
         created, revision = await self._act(act)
         return msgspec.structs.replace(created, waiting=await self._bus.hold_keys(revision, ACKNOWLEDGE))
+
+    def _pepper(self) -> keyring.Pepper:
+        newest = max(self._files.peppers)
+        return newest, self._files.peppers[newest]
 
     def _known(self, names: list[str] | None) -> list[str] | None:
         if names is None:
@@ -248,6 +146,8 @@ class Keys:
     async def revoke(self, reference: str, *, actor: str, cut: bool = False) -> Revoked:
         """Revoke a key, named by its id, its public id or its name; returns when every worker refuses it.
 
+        Keys that it was rotated from and that are still accepted go with it; revoking one of those alone leaves it.
+
         Args:
             cut: cut its open exchanges too.
 
@@ -257,12 +157,16 @@ class Keys:
                 that worker too as soon as it is back.
         """
         started = time.monotonic()
-        key, revision = await self._act(lambda: self._revoke(reference, actor))
+        (key, *also), revision = await self._act(lambda: self._revoke(reference, actor))
         missing = await self._bus.hold_keys(revision, ACKNOWLEDGE)
         took = elapsed_ms(started)
-        count, uncut = None, list[int]()
+        count: int | None = None
+        uncut: list[int] = []
         if cut:  # on those that answer, whoever else does not
-            count, uncut = await self._bus.cut(key.id, 1.0 if missing else ACKNOWLEDGE)
+            count = 0
+            for each in (key, *also):
+                ended, silent = await self._bus.cut(each.id, 1.0 if missing else ACKNOWLEDGE)
+                count, uncut = count + ended, sorted({*uncut, *silent})
         if missing:
             raise NotAcknowledged(
                 f"{key.id} is revoked on disk, but {len(missing)} of {self._bus.workers} workers ({_slots(missing)}) have "
@@ -275,29 +179,51 @@ class Keys:
                 "open requests were cut; they may still run",
                 retry_after=1,
             )
-        return Revoked(key.id, key.public, key.name, self._bus.workers, took, count)
+        return Revoked(key.id, key.public, key.name, self._bus.workers, took, count, [each.id for each in also])
 
-    def _revoke(self, reference: str, actor: str) -> tuple[KeyRecord, KeyDelta | None]:
+    def _revoke(self, reference: str, actor: str) -> tuple[list[KeyRecord], KeyDelta | None]:
+        now = time.time()
         with self._engine.begin() as connection:
-            record = _find(connection, reference)
-            if not record.revoked:
-                revoked = {"revoked": True, "revoked_at": int(time.time())}
-                connection.execute(update(keys).where(keys.c.id == record.id).values(revoked))
+            row = keyring.find(connection, reference)
+            # Those revoked already are in the list as well: an earlier try may have failed before the files knew.
+            those = [row, *(old for old in keyring.predecessors(connection, row) if old.revoked or living(old, now))]
+            for each in those:
+                if each.revoked:
+                    continue
+                revoked = {"revoked": True, "revoked_at": int(now)}
+                connection.execute(update(keys).where(keys.c.id == each.id).values(revoked))
                 events.record(
                     connection,
                     actor=actor,
                     action=f"{actor}:key:revoke",
-                    subject=record.id,
+                    subject=each.id,
                     before={"revoked": False},
                     after={"revoked": True},
-                    organisation=record.organisation,
-                    project=record.project,
+                    organisation=each.organisation,
+                    project=each.project,
                 )
-        record = msgspec.structs.replace(record, revoked=True)
-        # Revoked before, and the files know: nothing to tell. If an earlier try failed between the two, tell it now.
-        if self._files.keys.get(record.id) == record:
-            return record, None
-        return record, self._files.append(upsert=(record,))
+        records = [msgspec.structs.replace(key_record(each), revoked=True) for each in those]
+        untold = tuple(record for record in records if self._files.keys.get(record.id) != record)
+        now_revoked = [record for record, each in zip(records, those, strict=True) if each is row or not each.revoked]
+        return now_revoked, self._files.append(upsert=untold) if untold else None
+
+    async def rotate(self, reference: str, overlap: int, *, actor: str) -> Rotated:
+        """Make a successor of a key; the old one is accepted for `overlap` seconds more, 0: refused at once.
+
+        The end of the old key is its expiry, on disk before this returns and enforced by each worker alone, whether
+        control runs or not. Raises as `keyring.succeed`.
+        """
+
+        def act() -> tuple[Rotated, KeyDelta]:
+            with self._engine.begin() as connection:
+                old, new, text = keyring.succeed(connection, reference, overlap, self._pepper(), actor=actor)
+            delta = self._files.append(upsert=(old, new))
+            ends = old.expires_at or 0
+            made = Rotated(new.id, new.public, new.name, text, new.expires_at, old.id, old.public, ends, [])
+            return made, delta
+
+        rotated, revision = await self._act(act)
+        return msgspec.structs.replace(rotated, waiting=await self._bus.hold_keys(revision, ACKNOWLEDGE))
 
     async def rotate_pepper(self, *, actor: str) -> tuple[int, list[int]]:
         """Make a new pepper for the keys to come; its id, and the workers that do not know it yet."""
@@ -317,10 +243,46 @@ class Keys:
 
         def read() -> list[dict[str, Any]]:
             with reading(self._engine) as connection:
-                rows = connection.execute(select(keys).order_by(keys.c.slot)).all()
+                rows = connection.execute(select(keys).order_by(keys.c.created_at, keys.c.id)).all()
             spent = self._budgets.spent(key_record(row) for row in rows)
-            return [_shown(row, spent.get(row.id)) for row in rows]
+            after = {row.rotated_from: row.id for row in rows}
+            return [_shown(row, after.get(row.id), spent.get(row.id)) for row in rows]
 
+        return await self._read(read)
+
+    async def show(self, reference: str) -> dict[str, Any]:
+        """One key as `list` has it, and in `use` what is used of each of its limits, its predecessors' use included.
+
+        Raises:
+            KeyNotFound: there is none, or several have that name.
+        """
+
+        def read() -> dict[str, Any]:
+            with reading(self._engine) as connection:
+                row = keyring.find(connection, reference)
+                after = connection.scalar(select(keys.c.id).where(keys.c.rotated_from == row.id))
+            record = key_record(row)
+            shown = _shown(row, after, self._budgets.spent([record]).get(row.id))
+            return shown | {"use": [msgspec.to_builtins(use) for use in self._budgets.usage(record)]}
+
+        return await self._read(read)
+
+    def name(self, key_id: str) -> str:
+        """What a key is called; its id where it is not known."""
+        record = self._files.keys.get(key_id)
+        return key_id if record is None else record.name
+
+    async def ids(self, reference: str) -> frozenset[str]:
+        """The keys that a filter means: one by its id or public id, or all of a name. Raises as `show`."""
+
+        def read() -> frozenset[str]:
+            with reading(self._engine) as connection:
+                those = connection.execute(select(keys.c.id).where(keys.c.name == reference)).scalars().all()
+                return frozenset(those or (keyring.find(connection, reference).id,))
+
+        return await self._read(read)
+
+    async def _read(self, read: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, read)
 
 
@@ -328,16 +290,16 @@ def _slots(slots: list[int]) -> str:
     return ", ".join(f"w{slot:02d}" for slot in slots)
 
 
-def _shown(row: Row[Any], spent: Spent | None) -> dict[str, Any]:
+def _shown(row: Row[Any], after: str | None, spent: Spent | None) -> dict[str, Any]:
     shown = {name: value for name, value in row._asdict().items() if name not in ("hash", "pepper_id", "slot")}
+    shown |= {"rotated_to": after, "state": _state(row, after)}
     return shown | ({} if spent is None else {"spent": spent.spent, "reserved": spent.reserved})
 
 
-def _find(connection: Connection, reference: str) -> KeyRecord:
-    for column in (keys.c.id, keys.c.public, keys.c.name):
-        found = connection.execute(select(keys).where(column == reference).limit(2)).all()
-        if len(found) == 1:
-            return key_record(found[0])
-        if found:
-            raise KeyNotFound(f"several keys are called `{reference}`; name one by its id", param="id")
-    raise KeyNotFound(f"there is no key `{reference}`", param="id")
+def _state(row: Row[Any], after: str | None) -> str:
+    """`active`; `rotated`: accepted until its end, beside its successor; `expired`; `revoked`."""
+    if row.revoked:
+        return "revoked"
+    if not living(row, time.time()):
+        return "expired"
+    return "active" if after is None else "rotated"

@@ -5,7 +5,8 @@ In: an engine, a span of time, what to group by. Out: plain rows for pages, the 
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime, time
+from difflib import get_close_matches
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -16,7 +17,7 @@ from beffroi.core.errors import BadRequest
 from beffroi.store.engine import reading
 from beffroi.store.tables import DEFAULT, exchanges
 
-__all__ = ["CLASSES", "GROUPS", "usage", "verify"]
+__all__ = ["CLASSES", "GROUPS", "id_at", "moment", "usage", "verify"]
 
 CLASSES = ("input", "cached", "output", "reasoning")
 _t = exchanges.c
@@ -52,13 +53,14 @@ def usage(
     zone: str = "Europe/Paris",
     organisation: str = DEFAULT,
     project: str | None = None,
-    key: str | None = None,
+    keys: frozenset[str] | None = None,
     model: str | None = None,
 ) -> list[Row]:
     """Sums over the exchanges of one organisation that ended in a span of time, one row per group and currency.
 
     Args:
         since, until: Unix seconds, the first included and the second not.
+        keys: ids of keys; None: all.
         by: any of `GROUPS`. `day` is the local day in `zone` on which an exchange ended, as YYYY-MM-DD; `class` gives
             each token class a row of its own, with zero in the columns of the others.
 
@@ -70,7 +72,8 @@ def usage(
     """
     for name in by:
         if name not in GROUPS:
-            raise BadRequest(f"usage cannot be grouped by {name!r}; choose from {', '.join(GROUPS)}", param="by")
+            near = "".join(f" Did you mean {word}?" for word in get_close_matches(name, GROUPS, n=1))
+            raise BadRequest(f"usage cannot be grouped by {name!r}; choose from {', '.join(GROUPS)}.{near}", param="by")
     days = _Days(zone) if "day" in by else None
     groups: dict[str, ColumnElement[Any]] = {name: _COLUMNS[name] for name in by if name in _COLUMNS}
     if days is not None:
@@ -82,13 +85,15 @@ def usage(
         *(func.sum(_t[f"{kind}_tokens"]).label(f"{kind}_tokens") for kind in CLASSES),
         *(func.sum(_t[f"{kind}_nano"]).label(f"{kind}_nano") for kind in CLASSES),
     ]
-    wanted = {"project": project, "key": key, "model": model}
+    wanted = {"project": project, "model": model}
     query = (
         select(*(column.label(name) for name, column in groups.items()), *sums)
         .where(_t.organisation == organisation, *_span(since, until))
         .where(*(_COLUMNS[name] == value for name, value in wanted.items() if value is not None))
         .group_by(*groups.values())
     )
+    if keys is not None:
+        query = query.where(_t.key_id.in_(keys))
     folded: dict[tuple[str | None, ...], list[int]] = {}
     plain = [name for name in by if name != "class"]
     with reading(engine) as connection:
@@ -102,19 +107,39 @@ def usage(
     rows = [_row(plain, group, totals) for group, totals in folded.items()]
     if "class" in by:
         rows = [part for row in rows for part in _by_class(row)]
-    return sorted(rows, key=lambda row: [str(row[name] or "") for name in (*by, "currency")])
+    return sorted(rows, key=lambda row: [_order(name, row[name]) for name in (*by, "currency")])
+
+
+def _order(group: str, value: str | int | None) -> str:
+    return str(CLASSES.index(str(value)) if group == "class" else value or "")
+
+
+def moment(text: str | None, name: str, zone: str) -> int | None:
+    """Unix seconds as they are, or the midnight of `zone` with which a day (YYYY-MM-DD) begins.
+
+    Raises:
+        BadRequest: it is neither.
+    """
+    if text is None or (text.isascii() and text.isdigit()):
+        return None if text is None else int(text)
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise BadRequest(f"`{name}` is Unix seconds or a day such as 2026-01-31", param=name) from None
+    return int(datetime.combine(day, time(), ZoneInfo(zone)).timestamp())
 
 
 def _span(since: int | None, until: int | None) -> list[ColumnElement[bool]]:
     conditions = []
     if since is not None:
-        conditions += [_t.ended_ns >= since * 1_000_000_000, _t.request_id >= _id_at(since - _LONGEST_S)]
+        conditions += [_t.ended_ns >= since * 1_000_000_000, _t.request_id >= id_at(since - _LONGEST_S)]
     if until is not None:
-        conditions += [_t.ended_ns < until * 1_000_000_000, _t.request_id < _id_at(until + _SET_BACK_S)]
+        conditions += [_t.ended_ns < until * 1_000_000_000, _t.request_id < id_at(until + _SET_BACK_S)]
     return conditions
 
 
-def _id_at(seconds: int) -> str:
+def id_at(seconds: int) -> str:
+    """The first id that a request of this second can have: a range of time is a range of ids."""
     return f"req_{max(0, seconds) * 1000:012x}"
 
 

@@ -25,13 +25,15 @@ import uvloop
 from sqlalchemy import Engine
 
 from beffroi.config.load import Invalid
-from beffroi.control import keys as key_service
+from beffroi.control import keyring
 from beffroi.control.app import port_app, socket_app
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
 from beffroi.control.configuration import TAKEN, Configuration, Watch
 from beffroi.control.house import House
-from beffroi.control.keys import KeyAsk, Keys
+from beffroi.control.keyring import KeyAsk
+from beffroi.control.keys import Keys
+from beffroi.control.requests import Recent
 from beffroi.control.shipping import Shipper
 from beffroi.control.snapshots import KeyFiles, load_peppers
 from beffroi.core.snapshot import Config, Damaged
@@ -146,13 +148,13 @@ class _Prepared:
             return load_config(data)
 
     def _keys(self, data: Path) -> tuple[str | None, KeyFiles]:
-        records = key_service.load(self.engine)
+        records = keyring.load(self.engine)
         peppers = load_peppers(data, create=not records)
         if records:
             return None, KeyFiles(data, records, peppers)
         newest = max(peppers)
         with self.engine.begin() as connection:
-            record, text = key_service.make(
+            record, text = keyring.make(
                 connection, KeyAsk(name=FIRST), None, (newest, peppers[newest]), actor="control"
             )
         return text, KeyFiles(data, [record], peppers)
@@ -170,7 +172,8 @@ class _Control:
         self._reads = ThreadPoolExecutor(READERS, "reads")
         zone = prepared.config.settings.time_zone
         self._budgets = Budgets(data, workers=arguments.workers, zone=zone)
-        self._shipper = Shipper(prepared.engine, data / "journal", charge=self._budgets.charge)
+        recent = Recent()
+        self._shipper = Shipper(prepared.engine, data / "journal", charge=self._budgets.charge, settled=recent.add)
         self._bus = Bus(arguments.workers, prepared.config.revision, prepared.files.revision, self._joined)
         keys = Keys(
             prepared.engine, self._acts, prepared.files, self._bus, data, lambda: self._house.config, self._budgets
@@ -182,6 +185,7 @@ class _Control:
             bus=self._bus,
             keys=keys,
             shipper=self._shipper,
+            recent=recent,
             config=prepared.config,
         )
         self._house.refused = prepared.refused

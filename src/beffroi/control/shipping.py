@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from sqlalchemy import Engine
@@ -57,6 +58,7 @@ class Shipper:
         directory: the journal directory.
         charge: told of each orphan that was closed, after its row is committed (at most once: a crash between the two
             leaves the counters of its key a little low, never the ledger).
+        settled: told of each batch of rows of `exchanges`, after they are committed.
     """
 
     def __init__(
@@ -65,11 +67,13 @@ class Shipper:
         directory: Path,
         *,
         charge: Callable[[Recovered], None] | None = None,
+        settled: Callable[[list[tuple[Any, ...]]], None] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._engine = engine
         self._directory = directory
         self._charge = charge
+        self._settled = settled
         self._clock = clock or SystemClock()
         self._statements = Statements(engine)
         self._loaded = False
@@ -207,6 +211,8 @@ class Shipper:
             self._open.pop(closed, None)
         self._open.update(haul.batch.opened)
         self._open.update(haul.batch.moved)
+        if self._settled is not None:
+            self._settled(haul.batch.settled)
         if self._charge is not None:
             for recovered in haul.recovered:
                 self._charge(recovered)

@@ -31,3 +31,8 @@ class SystemClock:
 def utc(ns: int) -> datetime:
     """Aware UTC datetime of a wall time in nanoseconds (microsecond precision)."""
     return datetime.fromtimestamp(ns // 1_000_000_000, UTC).replace(microsecond=ns // 1000 % 1_000_000)
+
+
+def stamp(ns: int) -> str:
+    """A wall time as programs read it, ISO 8601 in UTC: `2026-01-31T12:00:00.123456Z`."""
+    return utc(ns).isoformat().replace("+00:00", "Z")

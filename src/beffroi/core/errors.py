@@ -15,6 +15,7 @@ Class attributes say how an error leaves the house; `wire.envelope` alone render
     │   ├── MethodNotAllowed       405 (Allow)
     │   ├── ModelNotFound          404 model_not_found
     │   ├── KeyNotFound            404 key_not_found (administration)
+    │   ├── RequestNotFound        404 request_not_found (administration)
     │   └── EngineRejected         4xx the engine found fault with the request
     ├── AuthenticationError        401 invalid_api_key
     ├── PermissionDenied           403
@@ -143,6 +144,13 @@ class KeyNotFound(BadRequest):
 
     status = 404
     code = "key_not_found"
+
+
+class RequestNotFound(BadRequest):
+    """The ledger has no such request, or what names it fits several."""
+
+    status = 404
+    code = "request_not_found"
 
 
 class EngineRejected(BadRequest):

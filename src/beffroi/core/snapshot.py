@@ -36,7 +36,7 @@ class KeyRecord(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         public: the part of the key between the dashes.
         hash: `core.key.key_hash` of the key with the pepper `pepper_id`.
-        slot: where its counters live in the shared file; a slot is never given to another key.
+        slot: where its counters live in the shared file; no other key has it but those it was rotated from or to.
         models: public model ids it may use; None: all.
         expires_at: Unix seconds; None: never.
     """
@@ -103,8 +103,12 @@ class ModelSpec(msgspec.Struct, frozen=True):
     prices: tuple[Price, ...] = ()
 
 
+GUARD_FEATURES = ("hidden_text", "bidi_override", "template_token", "control_character")
+GUARD_ACTS = ("off", "annotate", "block")
+
+
 class Settings(msgspec.Struct, frozen=True):
-    """What the gateway's rooms read; sizes in bytes, times in seconds (decision D10)."""
+    """What the gateway's rooms read; sizes in bytes, times in seconds."""
 
     max_head: Annotated[int, Meta(ge=1024, le=1 << 20, description="Bytes of a request head.")] = 32 << 10
     max_headers: Annotated[int, Meta(ge=10, le=10_000, description="Headers of a request.")] = 100
@@ -144,7 +148,11 @@ class Settings(msgspec.Struct, frozen=True):
         False
     )
     guard: Annotated[
-        dict[str, str], Meta(description="What each structure check does with a finding: off, annotate or block.")
+        dict[str, Annotated[str, Meta(extra_json_schema={"enum": [*GUARD_ACTS]})]],
+        Meta(
+            description="What each structure check does with a finding: off, annotate or block; annotate when left out.",
+            extra_json_schema={"propertyNames": {"enum": [*GUARD_FEATURES]}},
+        ),
     ] = {}
     time_zone: Annotated[str, Meta(description="IANA zone of the calendar that budgets and price dates follow.")] = (
         "Europe/Paris"

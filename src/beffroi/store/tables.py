@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -60,6 +61,8 @@ projects = Table(
 
 # One API key, as core.snapshot.KeyRecord has it; never the key itself. `expires_at`, `created_at`, `revoked_at`: Unix
 # seconds. `models`: JSON list of public model ids, JSON null for all. `limits`: core.snapshot.Limits as a JSON object.
+# `rotated_from`: the key that this one succeeds, and whose slot it shares; every other key has a slot of its own.
+_OWN = text("rotated_from IS NULL")
 keys = Table(
     "keys",
     metadata,
@@ -78,8 +81,10 @@ keys = Table(
     _int("created_at"),
     _text("created_by"),
     _int("revoked_at", null=True),
+    _text("rotated_from", null=True),
     UniqueConstraint("public"),
-    UniqueConstraint("slot"),
+    UniqueConstraint("rotated_from"),
+    Index("ix_keys_slot_own", "slot", unique=True, sqlite_where=_OWN, postgresql_where=_OWN),
     ForeignKeyConstraint(["organisation", "project"], ["projects.organisation", "projects.id"]),
 )
 

@@ -101,8 +101,8 @@ def _connect(url: str) -> None:
     socket.create_connection((parts.hostname or "", port), timeout=_LOOK).close()
 
 
-def named(urls: tuple[str, ...], wait: float = _WAIT) -> list[Found]:
-    """The engines at `urls`, each asked until it answers.
+def named(urls: tuple[str, ...], wait: float = _WAIT, key: str | None = None) -> list[Found]:
+    """The engines at `urls`, each asked until it answers; with `key`, if they want one.
 
     Raises:
         StartError: one does not answer its model list within `wait` seconds, or its URL is none.
@@ -113,7 +113,7 @@ def named(urls: tuple[str, ...], wait: float = _WAIT) -> list[Found]:
         deadline = time.monotonic() + wait
         while True:
             try:
-                found.append(ask(url, timeout=5.0))
+                found.append(ask(url, timeout=5.0, key=key))
                 break
             except NotAnEngine as reason:
                 if time.monotonic() > deadline:
@@ -144,15 +144,16 @@ def resources(found: list[Found]) -> dict[str, Any]:
     }
 
 
-def ask(url: str, timeout: float) -> Found:
-    """The engine at `url`.
+def ask(url: str, timeout: float, key: str | None = None) -> Found:
+    """The engine at `url`; `key` goes with the question.
 
     Raises:
         NotAnEngine: it is none, or does not answer within `timeout` seconds (per read).
     """
     connection = _connection(url, timeout)
+    headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
     try:
-        connection.request("GET", f"{_prefix(url)}/v1/models", headers={"Accept": "application/json"})
+        connection.request("GET", f"{_prefix(url)}/v1/models", headers=headers)
         answer = connection.getresponse()
         body = answer.read(_LONGEST)
     except (OSError, http.client.HTTPException) as error:

@@ -9,7 +9,8 @@ Linear in the text; the bytes of the body tell in nanoseconds which features can
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-FEATURES = ("hidden_text", "bidi_override", "template_token", "control_character")
+from beffroi.core.snapshot import GUARD_FEATURES as FEATURES
+
 # Tokens of common chat templates: in a user's text they imitate another speaker.
 TEMPLATE_TOKENS = (
     "<|im_start|>",

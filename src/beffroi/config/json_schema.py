@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON Schema 2020-12 of a configuration file, for editors.
+
+In: the structs of `schema`. Out: plain data. It tells form: names, types, bounds; what goes beyond, `config check` tells.
+"""
+
+from typing import Any
+
+import msgspec
+
+from beffroi.config.schema import Document
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema; every group refuses names that are not in it, as the reader does."""
+    made = msgspec.json.schema(Document)
+    for name, part in made["$defs"].items():
+        if "properties" in part:
+            part["additionalProperties"] = False
+            part["title"] = f"{name[0]}{name[1:].lower()}"
+            if not part["required"]:
+                del part["required"]
+    return {"$schema": DIALECT, "title": "Beffroi's configuration file", **made}
