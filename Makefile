@@ -9,7 +9,7 @@ ARGS :=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench chaos lock env dev-env clients-env clean
+.PHONY: help serve test check format docs bench chaos dist lock env dev-env clients-env clean
 
 help: ## Show these lines
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -31,11 +31,17 @@ format: dev-env ## Put the source into its one form
 	$(RUN)/ruff format .
 	$(RUN)/ruff check --fix-only .
 
+docs: dev-env ## Build the pages into build/site, both languages; a warning is an error
+	@exec $(RUN)/python -m docs.site.build
+
 bench: dev-env ## Measure again what the README claims (an hour; see benchmarks/)
 	@exec $(RUN)/python -m benchmarks.run $(ARGS)
 
 chaos: dev-env ## Kill it a hundred times under load, and count (an hour; see tests/chaos/)
 	@exec $(RUN)/python -m tests.chaos $(ARGS)
+
+dist: dev-env ## Build the wheel and the source archive into dist/, the same bytes everywhere
+	$(RUN)/python -m build --no-isolation
 
 lock: ## Resolve the dependencies again, no release younger than a week (needs uv)
 	scripts/lock
@@ -51,4 +57,4 @@ clients-env: dev-env # for tests/compat: client libraries, apart from what Beffr
 	@.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --only-binary :all: --no-deps -r tests/compat/langchain.lock
 
 clean: ## Remove what was made here, except data
-	rm -rf $(VENV) .venv-clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-clients dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

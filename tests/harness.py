@@ -294,9 +294,12 @@ class Served:
 
     def run_cli(self, *arguments: str, within: float = 20) -> subprocess.CompletedProcess[str]:
         """A command of the CLI on this data directory."""
-        command = [sys.executable, "-m", "beffroi", *arguments, "--data", str(self.data)]
+        return self.cli_bare(*arguments, "--data", str(self.data), within=within)
+
+    def cli_bare(self, *arguments: str, within: float = 20) -> subprocess.CompletedProcess[str]:
+        """A command of the CLI on whatever its arguments name."""
         return subprocess.run(
-            command,
+            [sys.executable, "-m", "beffroi", *arguments],
             check=False,
             capture_output=True,
             text=True,

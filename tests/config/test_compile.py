@@ -147,3 +147,24 @@ def test_what_was_found_joins_what_the_file_says() -> None:
     clash = parse("resources: {models: [{id: n, targets: [{engine: e}]}]}", "b.yaml")
     with pytest.raises(Invalid, match="already names"):
         compile_config([clash, found], 1, {})
+
+
+def test_fallbacks_must_be_other_models_that_are_there() -> None:
+    """Each once, four at most, by id, priced in the same money; two may stand in for each other."""
+    config = compiled(ENGINE + "  models: [{id: m, fallbacks: [n]}, {id: n, fallbacks: [m]}]\n")
+    assert [model.fallbacks for model in config.models] == [("n",), ("m",)]
+    text = refusal(
+        ENGINE
+        + "  models:\n    - {id: m, fallbacks: [m, o, nn, n, n, p, q], prices: [{input: 1}]}\n    - {id: n, aliases: [nn]}\n"
+        "    - {id: p, prices: [{input: 1, currency: USD}]}\n    - {id: q}\n"
+    )
+    for told in (
+        "resources.models[0].fallbacks[0]: a model cannot stand in for itself",
+        "fallbacks[1]: there is no model `o`; there are `m`, `n`, `p`, `q`",
+        "fallbacks[2]: `nn` is another name of `n`; write n",
+        "fallbacks[4]: stands twice in this list",
+        "fallbacks[5]: is one too many: a model has 4 fallbacks at most",
+    ):
+        assert told in text, text
+    priced = "  models: [{id: m, fallbacks: [p], prices: [{input: 1}]}, {id: p, prices: [{input: 1, currency: USD}]}]\n"
+    assert "is priced in USD, and `m` in EUR" in refusal(ENGINE + priced)

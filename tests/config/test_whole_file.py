@@ -40,6 +40,7 @@ FILE: dict[str, Any] = {
                 "max_output": 1024,
                 "default_max_tokens": 512,
                 "endpoints": ["chat"],
+                "fallbacks": ["o"],
                 "prices": [
                     {
                         "input": "0.9",

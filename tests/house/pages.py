@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference pages that are written from the code: settings, metrics, commands, events, errors.
+"""The pages that are written from the code: settings, metrics, commands, events, errors, HTTP, and the list of all pages.
 
 In: the code. Out: Markdown. `python -m tests.house.pages` writes the files; a test holds them to the code.
 """
@@ -15,7 +15,7 @@ from beffroi.config.example import SCHEMA_FILE, example
 from beffroi.control.events import ACTIONS
 from beffroi.control.metrics import LONG, METRICS, SHORT
 from beffroi.core.errors import BeffroiError
-from tests.house import settings
+from tests.house import contents, http, settings
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
 _WRITTEN = "\n_Written from the code by `python -m tests.house.pages`; edit there._\n"
@@ -60,8 +60,8 @@ def metrics() -> str:
 
 def commands(group: click.Group = main, path: str = "beffroi") -> Iterator[tuple[str, click.Command]]:
     """Every command with its full name."""
-    group.list_commands(click.Context(group))  # loads them
-    for name, command in group.commands.items():
+    for name in group.list_commands(click.Context(group)):  # loads them
+        command = group.commands[name]
         if isinstance(command, click.Group):
             yield from commands(command, f"{path} {name}")
         else:
@@ -154,6 +154,9 @@ PAGES = {
     "cli.md": cli,
     "events.md": events,
     "errors.md": errors,
+    "http.md": http.page,
+    "../README.md": contents.english,  # last: they name the pages before them
+    "../README.fr.md": contents.french,
 }
 
 if __name__ == "__main__":

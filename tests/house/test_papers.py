@@ -3,11 +3,15 @@
 
 import re
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import msgspec
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+from beffroi import __version__
 from beffroi.core.errors import BeffroiError, EngineRejected, LimitExceeded, MethodNotAllowed
 from beffroi.wire import envelope
 from tests.harness import ROOT
@@ -23,12 +27,77 @@ def packages(lock: str) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", (ROOT / lock).read_text("utf-8"), re.MULTILINE))
 
 
+def name_of(requirement: str) -> str:
+    """The package that a requirement is about."""
+    return str(canonicalize_name(Requirement(requirement).name))
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The table below a heading of dependencies.md."""
+    page = (ROOT / "docs/reference/dependencies.md").read_text("utf-8")
+    part = re.split(r"^## ", page, flags=re.MULTILINE)
+    (text,) = [one for one in part if one.startswith(heading)]
+    return [
+        [cell.strip(" `") for cell in line.strip("| ").split(" | ")] for line in text.split("\n") if line[:3] == "| `"
+    ]
+
+
+def pulled_in(package: str) -> set[str]:
+    """What a package installs on this machine beside itself, as its own metadata say."""
+    found, todo = set[str](), [package]
+    while todo:
+        for text in metadata.requires(todo.pop()) or []:
+            requirement = Requirement(text)
+            name = canonicalize_name(requirement.name)
+            if name not in found and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+                found.add(name)
+                todo.append(name)
+    return found
+
+
+def licence(package: str) -> set[str]:
+    """What an installed package says of its licence, in SPDX words."""
+    told = metadata.metadata(package)
+    if expression := told.get("License-Expression"):
+        return set(expression.split())
+    words = {"MIT License": "MIT", "Apache Software License": "Apache-2.0", "BSD License": "BSD-3-Clause"}
+    known = {
+        words.get(line.split(" :: ")[-1], "?") for line in told.get_all("Classifier") or [] if line[:7] == "License"
+    }
+    return known or set((told.get("License") or "").split("\n")[0].split())
+
+
 def test_every_runtime_dependency_has_its_reason_and_licence() -> None:
     """What is declared and what the lock adds to it: each has a row in dependencies.md, and no row is left over."""
-    page = (ROOT / "docs/reference/dependencies.md").read_text("utf-8")
-    rows = re.findall(r"^\| `([a-z0-9-]+)` \| ([^|]+) \| ([^|]+) \|", page, re.MULTILINE)
-    assert sorted(row[0] for row in rows) == sorted(packages("requirements.lock"))
-    assert all(reason.strip() and licence.strip() for _, reason, licence in rows)
+    named, brought = rows("What Beffroi names"), rows("What comes with them")
+    assert sorted(row[0] for row in named + brought) == sorted(packages("requirements.lock"))
+    declared = {name_of(one) for one in PROJECT["dependencies"]} | {"setuptools", "xllamacpp"}
+    assert {row[0] for row in named} == declared
+    assert all(cell for row in named + brought for cell in row)
+    for package, by, _ in brought:
+        assert all(package in pulled_in(one) for one in by.split(", ")), f"{package} does not come with {by}"
+
+
+def test_every_extra_has_its_row_and_what_it_brings() -> None:
+    """One row for each package of each extra; below it what comes with those that the lock does not have."""
+    table = rows("Extras")
+    extras, brought = [row for row in table if len(row) == 4], [row for row in table if len(row) == 3]
+    declared = {(extra, name_of(one)) for extra, those in PROJECT["optional-dependencies"].items() for one in those}
+    assert {(row[0], row[1]) for row in extras} == declared
+    locked = packages("requirements.lock").keys()
+    added = set().union(*(pulled_in(package) for _, package in declared)) - locked
+    assert {row[0] for row in brought} == added
+
+
+def test_licences_are_what_the_packages_say() -> None:
+    """In SPDX words; with several, all that are named."""
+    told = {row[-3]: row[-1] for head in ("What Beffroi names", "What comes with them", "Extras") for row in rows(head)}
+    wrong = {
+        package: licence(package)
+        for package, text in told.items()
+        if licence(package) - {"OR", "AND"} != set(text.split()) - {"OR", "AND"}
+    }
+    assert wrong == {}
 
 
 def test_both_lock_files_agree_and_every_package_has_hashes() -> None:
@@ -43,7 +112,9 @@ def test_both_lock_files_agree_and_every_package_has_hashes() -> None:
 def test_what_the_package_declares_is_locked() -> None:
     """Each direct dependency, and the extra."""
     declared = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["embedded"]
-    assert {re.split(r"[>=<~!\[; ]", one)[0] for one in declared} <= packages("requirements.lock").keys()
+    assert {name_of(one) for one in declared} <= packages("requirements.lock").keys()
+    builds = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["build-system"]["requires"]
+    assert builds == [f"setuptools=={packages('requirements.lock')['setuptools']}"]  # or two builds would differ
 
 
 def test_the_changelog_begins_with_this_version() -> None:
@@ -51,8 +122,8 @@ def test_the_changelog_begins_with_this_version() -> None:
     headings = re.findall(
         r"^## \[([^\]]+)\](?: - \d{4}-\d{2}-\d{2})?$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
     )
-    assert PROJECT["version"] in headings[:2]
-    text = (ROOT / "CHANGELOG.md").read_text("utf-8").split(f"## [{PROJECT['version']}]")[1]
+    assert __version__ in headings[:2]
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8").split(f"## [{__version__}]")[1]
     assert re.search(r"^- \S", text, re.MULTILINE), "an entry without a line"
 
 

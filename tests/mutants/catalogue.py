@@ -28,10 +28,12 @@ WHOLE, FORMS, SENT = (
     "gateway/upstream/test_requests.py",
 )
 WINDOWS, READER, SPOOL = "gateway/quota/test_windows.py", "gateway/test_reader.py", "gateway/journal/test_spool.py"
-SHIPPING, ROTATION, KEYRING = (
+STAGE = "control/test_stage.py"
+SHIPPING, ROTATION, KEYRING, FALLBACKS = (
     "control/test_shipping.py",
     "control/test_rotation.py",
     "src/beffroi/control/keyring.py",
+    "gateway/routing/test_fallbacks.py",
 )
 
 MUTANTS = (
@@ -179,6 +181,17 @@ MUTANTS = (
            f"{ATTEMPTS}::test_a_first_token_that_does_not_come_sends_the_request_elsewhere"),
     Mutant("a plain answer that was late is asked for again", f"{GATEWAY}/routing/choose.py", "late_answer = isinstance(failure, EngineTimeout) and not x.request.stream and x.relay is not None", "late_answer = False",
            f"{ATTEMPTS}::test_a_plain_answer_that_does_not_come_in_time_is_not_asked_again"),
+    # fallbacks of a model
+    Mutant("only the first model of a chain is held", f"{GATEWAY}/quota/admit.py", "max(ask.bound, bound_of(input_bound(x, spec), reserve, price)) if must else 0", "ask.bound",
+           f"{FALLBACKS}::test_the_reservation_holds_the_dearest_of_the_chain"),
+    Mutant("a fallback at the price of the model that failed", f"{GATEWAY}/quota/admit.py", "    x.price = price_at(spec.prices, x.wall_ns // 1_000_000_000)\n    x.max_tokens, reserve", "    x.max_tokens, reserve",
+           f"{FALLBACKS}::test_each_attempt_is_recorded_with_its_own_model_and_price"),
+    Mutant("a fallback for any key", f"{GATEWAY}/quota/admit.py", "and (key.models is None or model.spec.id in key.models)", "and True",
+           f"{FALLBACKS}::test_a_key_needs_permission_for_the_fallback_too"),
+    Mutant("a failed attempt is settled as the fallback's", f"{GATEWAY}/flow.py",
+           "                house.journal.settle(failed_attempt(x, house, failure), None)\n                if stand_in is not None:\n                    take_over(x, house, stand_in) ",
+           "                if stand_in is not None:\n                    take_over(x, house, stand_in)\n                house.journal.settle(failed_attempt(x, house, failure), None) ",
+           f"{FALLBACKS}::test_each_attempt_is_recorded_with_its_own_model_and_price"),
     Mutant("the engine goes on when its client has left", f"{GATEWAY}/flow.py", "            x.relay.stop()\n", "            pass\n",
            f"{CUTS}::test_a_client_who_leaves_is_billed_for_what_it_was_sent"),
     Mutant("no back-pressure", f"{UPSTREAM}/stream.py", "            self.connection.pause_reading()", "            pass",
@@ -192,6 +205,16 @@ MUTANTS = (
     Mutant("checksums are not compared", "src/beffroi/control/segments.py",
            "        if checksum_of(data[at + _SUMMED_FROM : end]) != checksum:", "        if False:",
            "control/test_damage.py::test_damage_in_the_middle_is_said_aloud_and_the_file_kept"),
+    # backups
+    Mutant("shipping goes on while a backup's moment is taken", "src/beffroi/control/stage.py",
+           "with still():", "with nullcontext():",
+           f"{STAGE}::test_nothing_is_shipped_between_the_ledger_s_view_and_the_segments"),
+    Mutant("a backup reads segments in the order they were written", "src/beffroi/control/stage.py",
+           "yield from reversed(found)", "yield from found",
+           f"{STAGE}::test_a_segment_that_is_begun_while_the_one_before_is_read_makes_no_gap"),
+    Mutant("checksums of a backup are not compared", "src/beffroi/control/archive.py",
+           "if found.get(name) != manifest.files.get(name):", "if name not in found:",
+           "control/test_archive.py::test_a_sound_tar_that_is_no_whole_backup_is_refused_and_leaves_an_empty_directory"),
     # keys
     Mutant("a successor counts by itself", KEYRING, "new = msgspec.structs.replace(old, **fresh, ",
            "new = msgspec.structs.replace(old, **fresh, slot=old.slot + 1000, ",

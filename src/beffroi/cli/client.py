@@ -20,6 +20,7 @@ EXIT_STATUSES = {
     0: "Done.",
     1: "Refused or failed; the message says why. `journal verify`, `doctor`: something does not hold. `bench`: a request failed.",
     2: "The command line or the configuration is wrong.",
+    3: "`import`: the configuration was written, but something of the old file is not in it; the report names it.",
     69: "No control process within 5 seconds: start one with `beffroi serve`, or name its data directory.",
     70: "The control process ended while it worked on the command; whether it was done is not known.",
     130: "Stopped by Ctrl-C (`requests tail --follow`).",

@@ -8,6 +8,8 @@ from importlib import import_module
 
 import click
 
+from beffroi import __version__
+
 # In the order of a day. A command is loaded when it is called: `serve` does not wait for tables, `keys` not for servers.
 COMMANDS = {
     "init": "beffroi.cli.init",
@@ -19,9 +21,11 @@ COMMANDS = {
     "requests": "beffroi.cli.requests",
     "usage": "beffroi.cli.usage",
     "config": "beffroi.cli.config",
+    "import": "beffroi.cli.importer.command:import_",
     "doctor": "beffroi.cli.doctor.command",
     "bench": "beffroi.cli.bench.command",
     "journal": "beffroi.cli.journal",
+    "backup": "beffroi.cli.backup",
     "completion": "beffroi.cli.completion",
 }
 
@@ -46,7 +50,7 @@ class _Loading(click.Group):
 
 
 @click.group(cls=_Loading, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="beffroi", prog_name="beffroi")
+@click.version_option(__version__, prog_name="beffroi")
 def main() -> None:
     """Beffroi: a gateway for language models."""
 

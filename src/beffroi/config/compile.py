@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from beffroi.config import schema
 from beffroi.config.checks import check_authority, check_gateway, zone_of
+from beffroi.config.fallbacks import faults
 from beffroi.config.load import EMPTY, Invalid, Place, Problem, Source, dotted
 from beffroi.config.reader import nearest
 from beffroi.config.secrets import Unreadable, look_up
@@ -66,6 +67,8 @@ def compile_all(
         compiler.engines_of(source)
     for source in sources:
         compiler.models_of(source)
+    for source in sources:
+        compiler.fallbacks_of(source)
     config = snapshot.Config(revision, settings, tuple(compiler.engines.values()), tuple(compiler.models.values()))
     return Compiled(config, [*check_gateway(sources[0]), *compiler.problems])
 
@@ -157,7 +160,14 @@ class _Compiler:
                 default_max_tokens=model.default_max_tokens,
                 endpoints=tuple(dict.fromkeys(model.endpoints)),
                 prices=self._prices(model, place),
+                fallbacks=tuple(model.fallbacks),
             )
+
+    def fallbacks_of(self, source: Source) -> None:
+        """Checks the fallbacks of one source; every model is known by now."""
+        for index, model in enumerate(source.document.resources.models):
+            for number, message, remedy in faults(model.id, model.fallbacks, self.models, self._names):
+                self._fault(("resources", "models", index, "fallbacks", number), message, remedy)
 
     def _claim(self, name: str, model: str, place: Place) -> None:
         if not _NAME.fullmatch(name):

@@ -134,6 +134,12 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         Meta(min_length=1, description="What the model can be asked for."),
     ] = ("chat", "completions", "embeddings")
     prices: Annotated[tuple[Price, ...], _about("Dated price list; free when left out.")] = ()
+    fallbacks: Annotated[
+        tuple[str, ...],
+        _about(
+            "Ids of other models that take its requests, in this order, once its own engines have failed; four at most."
+        ),
+    ] = ()
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True):

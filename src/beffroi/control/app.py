@@ -205,6 +205,22 @@ async def verify_journal(house: House, request: Request) -> Response:
     return json(await house.blocking(lambda: ledger.verify(house.engine, house.data / "journal")))
 
 
+async def begin_backup(house: House, request: Request) -> Response:
+    """Copy the data directory into a folder below it, for `beffroi backup create` to pack."""
+    return json(await house.backups.begin(actor=ACTOR), 202)
+
+
+async def backup(house: House, request: Request) -> Response:
+    """How far the copy is."""
+    return json(house.backups.state)
+
+
+async def discard_backup(house: House, request: Request) -> Response:
+    """Remove the copy."""
+    await house.backups.discard()
+    return json(house.backups.state)
+
+
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/livez", livez),
     ("GET", "/readyz", readyz),
@@ -222,6 +238,9 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/api/v1/models", list_models),
     ("GET", "/api/v1/engines", list_engines),
     ("GET", "/api/v1/journal/verify", verify_journal),
+    ("POST", "/api/v1/backup", begin_backup),
+    ("GET", "/api/v1/backup", backup),
+    ("DELETE", "/api/v1/backup", discard_backup),
 )
 
 

@@ -7,8 +7,8 @@ One object for the whole process: record locks belong to a process and end when 
 
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import Engine, func, select
@@ -105,6 +105,12 @@ class Budgets:
                 self._counters.restore(key, total)
         except (Busy, CountersUnavailable) as error:
             log.error("a budget could not be compared with the ledger", key=key.id, reason=str(error))
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """For as long as this lasts this process holds no lock of the file, so that it may open and close it once more."""
+        with self._lock:
+            yield
 
     def flush(self) -> None:
         """Have the changed counters written to the disk; blocks."""

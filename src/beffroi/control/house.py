@@ -17,6 +17,7 @@ from typing import TypeVar
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from beffroi.control.backups import Backups
 from beffroi.control.bus import Bus
 from beffroi.control.keys import Keys
 from beffroi.control.metrics import Scrape, Shipping
@@ -44,6 +45,7 @@ class House:
         bus: Bus,
         keys: Keys,
         shipper: Shipper,
+        backups: Backups,
         recent: Recent,
         config: Config,
     ) -> None:
@@ -52,6 +54,7 @@ class House:
         self.bus = bus
         self.keys = keys
         self.shipper = shipper
+        self.backups = backups
         self.recent = recent
         self.config = config
         self.refused = ""  # why the configuration file as it stands was not taken

@@ -27,6 +27,7 @@ from sqlalchemy import Engine
 from beffroi.config.load import Invalid
 from beffroi.control import keyring
 from beffroi.control.app import port_app, socket_app
+from beffroi.control.backups import Backups
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
 from beffroi.control.configuration import TAKEN, Configuration, Watch
@@ -36,9 +37,11 @@ from beffroi.control.keys import Keys
 from beffroi.control.requests import Recent
 from beffroi.control.shipping import Shipper
 from beffroi.control.snapshots import KeyFiles, load_peppers
+from beffroi.control.upgrade import Refused, bring_up
 from beffroi.core.snapshot import Config, Damaged
 from beffroi.core.state import load_config
-from beffroi.store.engine import open_engine, upgrade
+from beffroi.store.copy import NotSound
+from beffroi.store.engine import open_engine
 from beffroi.telemetry import logs
 
 log = logs.Logger("control")
@@ -127,7 +130,14 @@ class _Prepared:
     def __init__(self, arguments: Arguments) -> None:
         data = Path(arguments.data)
         self.engine: Engine = open_engine(data / "beffroi.db")
-        upgrade(self.engine)
+        try:
+            bring_up(data, self.engine)
+        except Refused as error:
+            raise StartRefused(str(error), 1) from None
+        except (OSError, NotSound) as error:
+            raise StartRefused(
+                f"the data directory {data} cannot be backed up before it is migrated: {error}", 1
+            ) from None
         path = None if arguments.config is None else Path(arguments.config)
         self.refused = ""
         try:
@@ -185,6 +195,7 @@ class _Control:
             bus=self._bus,
             keys=keys,
             shipper=self._shipper,
+            backups=Backups(data, prepared.engine, self._acts, self._shipper, self._budgets),
             recent=recent,
             config=prepared.config,
         )
@@ -293,6 +304,7 @@ class _Control:
         for task in tasks[len(servers) :]:
             task.cancel()
         await asyncio.wait(tasks, timeout=6)
+        await self._house.backups.close()
         await self._bus.close()
         await asyncio.get_running_loop().run_in_executor(None, partial(self._shipper.stop))
         self._acts.shutdown()

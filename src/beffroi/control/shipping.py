@@ -8,7 +8,8 @@ Runs in a thread of its own and may be killed anywhere: what is not committed is
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ class Shipper:
         self._complete = 0  # the newest look that took in everything
         self._complete_at = time.monotonic()
         self._wake = threading.Event()
+        self._still = threading.Lock()  # held through each look
         self._stop = False
         self._thread: threading.Thread | None = None
 
@@ -118,6 +120,12 @@ class Shipper:
             fault = "the shipping thread has ended"
         return Progress(self._behind, time.monotonic() - self._complete_at, self._records, fault)
 
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """For as long as this lasts no row is shipped, no place moves and no segment goes; waits for the look in progress."""
+        with self._still:
+            yield
+
     async def caught_up(self, timeout: float = 30.0) -> None:
         """Return once everything written before this call is in the ledger.
 
@@ -139,7 +147,8 @@ class Shipper:
 
     def _try(self) -> float:
         try:
-            return _BUSY if self.step() else _IDLE
+            with self._still:
+                return _BUSY if self.step() else _IDLE
         except (SQLAlchemyError, OSError) as error:
             self._fault = f"{type(error).__name__}: {error}".splitlines()[0]
             log.error("shipping failed, it will be tried again", reason=self._fault)

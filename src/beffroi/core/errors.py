@@ -15,6 +15,7 @@ Class attributes say how an error leaves the house; `wire.envelope` alone render
     │   ├── MethodNotAllowed       405 (Allow)
     │   ├── ModelNotFound          404 model_not_found
     │   ├── KeyNotFound            404 key_not_found (administration)
+    │   ├── Conflict               409 conflict (administration)
     │   ├── RequestNotFound        404 request_not_found (administration)
     │   └── EngineRejected         4xx the engine found fault with the request
     ├── AuthenticationError        401 invalid_api_key
@@ -144,6 +145,13 @@ class KeyNotFound(BadRequest):
 
     status = 404
     code = "key_not_found"
+
+
+class Conflict(BadRequest):
+    """Something is under way that excludes what was asked."""
+
+    status = 409
+    code = "conflict"
 
 
 class RequestNotFound(BadRequest):

@@ -56,6 +56,7 @@ class Exchange(msgspec.Struct, eq=False):
         wall_ns, started: when the first byte of the request was read, Unix and monotonic nanoseconds.
         complete: the whole request has been read.
         attempt: number of intents written; each is an attempt on an engine.
+        fallbacks: models that may still take it, in order; `spent`: attempts that models before the present one had.
         begun: a byte of the answer has reached the client: from here on there is no retry.
         last: the bytes that leave only once the settlement is in the journal.
         awaiting: what the suspended flow waits for; a resumption for anything else is stale and ignored.
@@ -97,6 +98,8 @@ class Exchange(msgspec.Struct, eq=False):
     member_name: str = ""
     member_kind: str = ""
     tried: tuple[str, ...] = ()
+    fallbacks: tuple[Any, ...] = ()
+    spent: int = 0
     attempt: int = 0
     relay: Any = None
     # the answer

@@ -89,6 +89,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
         max_output: most tokens one answer may have; larger `max_tokens` are clamped. None: `max_model_len`.
         default_max_tokens: what a hard budget reserves and injects when the request names no bound.
         endpoints: any of chat, completions, embeddings.
+        fallbacks: models that take its requests, in this order, when its own engines have failed.
     """
 
     id: str
@@ -101,6 +102,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
     default_max_tokens: int = 1024
     endpoints: tuple[str, ...] = ("chat", "completions", "embeddings")
     prices: tuple[Price, ...] = ()
+    fallbacks: tuple[str, ...] = ()
 
 
 GUARD_FEATURES = ("hidden_text", "bidi_override", "template_token", "control_character")

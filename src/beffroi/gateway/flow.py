@@ -13,9 +13,9 @@ from beffroi.gateway.guard.inspect import inspect
 from beffroi.gateway.house import House
 from beffroi.gateway.journal.records import failed_attempt, intend, record
 from beffroi.gateway.meter.settle import settle
-from beffroi.gateway.quota.admit import admit, give_back
+from beffroi.gateway.quota.admit import admit, give_back, take_over
 from beffroi.gateway.read import read
-from beffroi.gateway.routing.choose import another_try, release, route
+from beffroi.gateway.routing.choose import another_try, release, route, while_closed
 from beffroi.gateway.upstream.relay import relay
 
 
@@ -28,6 +28,8 @@ async def handle(x: Exchange, house: House) -> None:
         await read(x, house)                                      #    the body, read once
         await admit(x, house)                                     # 2  limits and budgets, all or nothing
         await inspect(x, house)                                   # 3  the prompt
+        if x.fallbacks and (stand_in := while_closed(x, house)) is not None:
+            take_over(x, house, stand_in)                         #    none of its engines is well
         while True:
             route(x, house)                                       # 4  an engine
             await intend(x, house)                                # 7a before a byte leaves for it
@@ -35,8 +37,10 @@ async def handle(x: Exchange, house: House) -> None:
                 await relay(x, house, pages.stream_lines)         # 5  the answer, up to its last bytes
                 break
             except EngineError as failure:
-                another_try(x, house, failure)                    #    raises when this was the last
+                stand_in = another_try(x, house, failure)         #    raises when this was the last
                 house.journal.settle(failed_attempt(x, house, failure), None)
+                if stand_in is not None:
+                    take_over(x, house, stand_in)                 #    a fallback of the model
         x.outcome = x.outcome or "complete"
     except BeffroiError as error:
         x.refusal = error

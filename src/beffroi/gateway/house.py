@@ -25,13 +25,14 @@ from beffroi.wire.openai import models as model_pages
 class Model:
     """One public model, ready for the hot path."""
 
-    __slots__ = ("metrics", "pool", "spec", "upstream")
+    __slots__ = ("fallbacks", "metrics", "pool", "spec", "upstream")
 
     def __init__(self, spec: ModelSpec, pool: Pool, metrics: ModelMetrics) -> None:
         self.spec = spec
         self.pool = pool
         self.metrics = metrics
         self.upstream = {target.engine: target.model for target in spec.targets}
+        self.fallbacks: tuple[Model, ...] = ()  # known once all models are
 
 
 class View:
@@ -144,4 +145,6 @@ class House:
             compiled = Model(model, pool, self.metrics.models.setdefault(model.id, ModelMetrics()))
             for name in (model.id, *model.aliases):
                 models[name] = compiled
+        for model in config.models:
+            models[model.id].fallbacks = tuple(models[name] for name in model.fallbacks)
         return View(config, models)

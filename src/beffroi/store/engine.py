@@ -87,9 +87,9 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     """Bring the schema forward, in one transaction: all steps or none.
 
     Raises:
-        alembic.util.CommandError: a newer release made this database.
+        alembic.util.CommandError: a newer release made this database (`knows`).
     """
-    if revision == "head" and _current(engine) == HEAD:
+    if revision == "head" and current(engine) == HEAD:
         return
     from alembic import command
 
@@ -97,7 +97,17 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
         command.upgrade(_alembic(connection), revision)
 
 
-def _current(engine: Engine) -> str | None:
+def knows(revision: str) -> bool:
+    """Whether a database of this revision can be brought forward: not if a newer release made it."""
+    if revision == HEAD:
+        return True
+    from alembic.script import ScriptDirectory
+
+    return revision in {script.revision for script in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}
+
+
+def current(engine: Engine) -> str | None:
+    """The revision of the schema; None: there are no tables yet."""
     try:
         with reading(engine) as connection:
             found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))

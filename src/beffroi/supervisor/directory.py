@@ -10,10 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from beffroi.core.layout import FORMAT, FORMAT_FILE, RESTORING, too_new
 from beffroi.supervisor.errors import StartError
 
-FORMAT = 1
 _LONGEST = 107 - len("/control.sock")  # a Unix socket's path has 108 bytes, the last of them zero (unix(7))
+
+
+class InUse(StartError):
+    """Another process holds the data directory."""
 
 
 class DataDirectory:
@@ -69,7 +73,7 @@ class DataDirectory:
         except BlockingIOError:
             holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
             who = f"process {holder}" if holder else "another process"
-            raise StartError(
+            raise InUse(
                 f"Beffroi is already running on {self.path}: {who} holds it.\n"
                 "Stop that one first, or give this one a directory of its own with --data."
             ) from None
@@ -78,7 +82,7 @@ class DataDirectory:
         (self.path / "supervisor.pid").write_text(f"{os.getpid()}\n", "ascii")
 
     def _check_format(self) -> None:
-        file = self.path / "format"
+        file = self.path / FORMAT_FILE
         try:
             text = file.read_text("ascii").strip()
         except FileNotFoundError:
@@ -89,12 +93,14 @@ class DataDirectory:
             return
         except (OSError, UnicodeDecodeError) as error:
             raise StartError(f"{file} cannot be read: {error}.") from None
+        if text == RESTORING:
+            raise StartError(
+                f"A backup was being restored into {self.path} and did not get to its end: part of it is missing.\n"
+                "Empty the directory and run `beffroi backup restore` again."
+            )
         if not text.isdigit():
             raise StartError(
                 f"{file} should hold a number and holds {text[:40]!r}: this is no data directory of Beffroi."
             )
         if int(text) > FORMAT:
-            raise StartError(
-                f"The data in {self.path} was written by a newer Beffroi (format {text}; this one knows {FORMAT}).\n"
-                "Install the newer release again, or restore the backup made before the upgrade."
-            )
+            raise StartError(too_new(self.path, f"format {text}", f"format {FORMAT}"))

@@ -16,7 +16,7 @@ from typing import Any
 from beffroi.cli.client import Failure, call
 from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Finding, Scene, sentence
 from beffroi.cli.settings import count
-from beffroi.supervisor.directory import FORMAT
+from beffroi.core.layout import FORMAT
 from beffroi.supervisor.sockets import is_loopback
 
 _LISTEN = "0A"  # state of a socket in /proc/net/tcp

@@ -5,7 +5,7 @@ In: a parsed request and its key. Out: `x.ticket`, `x.price`, `x.max_tokens`; or
 """
 
 import asyncio
-from typing import Protocol
+from typing import Any, Protocol
 
 from beffroi.core.clock import Clock
 from beffroi.core.exchange import PAUSE, TURN, Exchange
@@ -81,6 +81,8 @@ async def admit(x: Exchange, house: Admitting) -> None:
         (likely_input * price.input + likely_output * price.output) // MILLION if limits.soft_budget is not None else 0
     )
     ask = Ask(likely_input + likely_output, likely_output, bound, estimate)
+    if x.model.fallbacks:
+        ask = _with_fallbacks(x, house, ask)
     deadline = 0.0
     while True:
         try:
@@ -95,6 +97,44 @@ async def admit(x: Exchange, house: Admitting) -> None:
         house.loop.call_later(0.001, x.resume, TURN)
         x.awaiting = TURN
         await PAUSE
+
+
+def _with_fallbacks(x: Exchange, house: Admitting, ask: Ask) -> Ask:
+    """What the dearest of the model and its fallbacks may need, and in `x.fallbacks` those that may take this request.
+
+    The key must be permitted a fallback as any other model, and the fallback must serve what is asked for.
+    """
+    key = x.key
+    assert key is not None  # noqa: S101 - authenticate came first
+    x.fallbacks = tuple(
+        model
+        for model in x.model.fallbacks
+        if x.endpoint in model.spec.endpoints and (key.models is None or model.spec.id in key.models)
+    )
+    must, soft = key.limits.hard_budget is not None, key.limits.soft_budget is not None
+    for model in x.fallbacks:
+        spec: ModelSpec = model.spec
+        price = price_at(spec.prices, x.wall_ns // 1_000_000_000)
+        reserve = output_limit(x, spec, must=must)[1]
+        likely_input, likely_output = house.estimator.expect(spec.id, len(x.body), reserve)
+        ask = Ask(
+            max(ask.tokens, likely_input + likely_output),
+            max(ask.output, likely_output),
+            max(ask.bound, bound_of(input_bound(x, spec), reserve, price)) if must else 0,
+            max(ask.estimate, (likely_input * price.input + likely_output * price.output) // MILLION) if soft else 0,
+        )
+    return ask
+
+
+def take_over(x: Exchange, house: Admitting, model: Any) -> None:
+    """Go on with the next fallback: its price and its bounds, under the reservation that was made for the dearest."""
+    spec: ModelSpec = model.spec
+    limits = x.key.limits  # type: ignore[union-attr]  # authenticate has set it
+    x.fallbacks = x.fallbacks[x.fallbacks.index(model) + 1 :]
+    x.model, x.spent = model, len(x.tried)
+    x.price = price_at(spec.prices, x.wall_ns // 1_000_000_000)
+    x.max_tokens, reserve = output_limit(x, spec, must=limits.hard_budget is not None)
+    x.input_estimate = house.estimator.expect(spec.id, len(x.body), reserve)[0]
 
 
 def give_back(x: Exchange, house: Admitting) -> None:

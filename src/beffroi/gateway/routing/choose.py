@@ -3,10 +3,10 @@
 
 In: an admitted exchange. Out: `x.member`; or `NoEngine`.
 There are at most three attempts, within the retry budget, never once a byte has reached the client, never after a whole
-answer was waited for in vain.
+answer was waited for in vain. Then the fallbacks of the model have their turn, each with as many.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from beffroi.core.errors import EngineError, EngineRejected, EngineTimeout
 from beffroi.core.exchange import Exchange
@@ -58,22 +58,41 @@ def release(x: Exchange, house: Routing) -> None:
         member.left()
 
 
-def another_try(x: Exchange, house: Routing, failure: EngineError) -> None:
-    """Return when the exchange may try again; otherwise raise what it failed of.
+def while_closed(x: Exchange, house: Routing) -> Any:
+    """The first fallback with an engine to ask, where the model has none: who waits for engines that are known to be dead?
+
+    One request at a time still tries whether they are back. None: stay with the model, for better or worse.
+    """
+    now = house.tick
+    if x.model.pool.open(now):
+        return None
+    return next((model for model in x.fallbacks if model.pool.open(now)), None)
+
+
+def another_try(x: Exchange, house: Routing, failure: EngineError) -> Any:
+    """Return when the exchange may try again: None, or the model that takes it over; otherwise raise what it failed of.
+
+    Another model's first attempt is not taken from the retry budget: that protects the engines which fail, and these are
+    others. There are as many as fallbacks, no more.
 
     Raises:
         EngineError: `failure`, when no further attempt may be made.
     """
     late_answer = isinstance(failure, EngineTimeout) and not x.request.stream and x.relay is not None
-    enough = len(x.tried) >= MAX_ATTEMPTS or x.begun or late_answer
-    if enough or not house.retries.allow(house.tick):
+    if x.begun or late_answer:
         raise failure
+    stand_in = None
+    if len(x.tried) - x.spent >= MAX_ATTEMPTS or not house.retries.allow(house.tick):
+        if not x.fallbacks:
+            raise failure
+        stand_in = x.fallbacks[0]
     member, x.member = x.member, None
     member.in_flight -= 1
     member.failed(house.tick)
     x.member_name, x.member_kind = member.name, member.kind
     _failed(member.name, house).retries += 1
     x.first_ns = 0
+    return stand_in
 
 
 def _is_fault(error: BaseException | None) -> bool:

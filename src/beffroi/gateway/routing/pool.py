@@ -68,6 +68,10 @@ class Pool:
     def __init__(self, members: tuple[Member, ...]) -> None:
         self.members = members
 
+    def open(self, now: float) -> bool:
+        """Whether an engine may be asked that is well, or whose time for a trial has come."""
+        return any(member.open(now) for member in self.members)
+
     def choose(self, tried: tuple[str, ...], now: float) -> Member:
         """The engine for the next attempt: never one already tried while another is there.
 

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the copy of the data directory that `beffroi backup create` packs, while everything is served.
+
+In: what the command line asks over `control.sock`. Out: a folder below the data directory, how far it is, its end.
+Control copies, because it alone can hold shipping and keys still for a moment; the command line packs, because only it may
+know a place outside the data directory, and has the time. While it packs, it holds a lock on the folder.
+"""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from beffroi.control import stage
+from beffroi.control.budgets import Budgets
+from beffroi.control.events import record as record_event
+from beffroi.control.shipping import Shipper
+from beffroi.control.stage import Moment
+from beffroi.core.errors import Conflict
+from beffroi.core.ids import new_id
+from beffroi.store.copy import NotSound
+from beffroi.store.engine import HEAD
+from beffroi.telemetry import logs
+
+log = logs.Logger("control.backups")
+
+
+class _Stopped(Exception):
+    """The process ends: the copy is given up."""
+
+
+class Backups:
+    """One copy at a time.
+
+    Args:
+        acts: the one thread in which keys and configuration change.
+    """
+
+    def __init__(
+        self, data: Path, engine: Engine, acts: ThreadPoolExecutor, shipper: Shipper, budgets: Budgets
+    ) -> None:
+        self._data = data
+        self._engine = engine
+        self._acts = acts
+        self._shipper = shipper
+        self._budgets = budgets
+        self._job: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._state: dict[str, Any] = {"state": "none"}
+        if not is_read(data):
+            stage.discard(data)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """`state`: none, copying, ready, failed; then `id`, `done` and `total` bytes, `folder`, `began_ns`, `reason`."""
+        return self._state
+
+    async def begin(self, *, actor: str) -> dict[str, Any]:
+        """Begin a copy; its state, with its id.
+
+        Raises:
+            Conflict: one is being made, or packed.
+        """
+        if self._state["state"] == "copying":
+            raise Conflict("a backup is being made already; wait for it, then ask again")
+        if is_read(self._data):
+            raise Conflict("another `beffroi backup create` is writing its archive; wait for it, then ask again")
+        self._state = {"state": "copying", "id": new_id("bak"), "done": 0, "total": 0}
+        self._job = asyncio.create_task(self._copy(actor), name="backup")
+        return self._state
+
+    async def _copy(self, actor: str) -> None:
+        loop, state = asyncio.get_running_loop(), self._state
+        try:
+            moment = await loop.run_in_executor(self._acts, self._moment, actor, state["id"])
+            folder = await asyncio.to_thread(moment.write, partial(self._told, state))
+        except (OSError, NotSound, _Stopped) as error:
+            log.error("a backup could not be made", reason=str(error))
+            self._state = state | {"state": "failed", "reason": str(error)}
+        else:
+            self._state = state | {
+                "state": "ready",
+                "folder": str(folder),
+                "began_ns": moment.began_ns,
+                "revision": HEAD,
+            }
+
+    def _moment(self, actor: str, backup: str) -> Moment:
+        with self._engine.begin() as connection:  # before the copy, so that the copy tells of itself
+            record_event(connection, actor=actor, action=f"{actor}:backup:create", subject=backup)
+        return Moment(self._data, self._still)
+
+    @contextmanager
+    def _still(self) -> Iterator[None]:
+        with self._shipper.still(), self._budgets.still():
+            yield
+
+    def _told(self, state: dict[str, Any], done: int, total: int) -> None:
+        if self._stopping:
+            raise _Stopped("the control process is ending")
+        state["done"], state["total"] = done, total
+
+    async def discard(self) -> None:
+        """Remove the copy, once it is packed or not wanted.
+
+        Raises:
+            Conflict: it is being made.
+        """
+        if self._state["state"] == "copying":
+            raise Conflict("the copy is being made; it can be removed once it is done")
+        self._state = {"state": "none"}
+        await asyncio.to_thread(stage.discard, self._data)
+
+    async def close(self) -> None:
+        """Give up a copy that is being made."""
+        self._stopping = True
+        if self._job is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._job, 3)
+
+
+def is_read(data: Path) -> bool:
+    """Whether somebody packs the copy below `data` now."""
+    try:
+        fd = os.open(data / stage.FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """While this lasts the copy in `folder` is not removed.
+
+    Raises:
+        FileNotFoundError: it is gone.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(fd)
