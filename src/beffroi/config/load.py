@@ -12,7 +12,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from beffroi.config import toml_text, yaml_text
 from beffroi.config.environment import Overrides, lay_over
 from beffroi.config.problems import Broken, Invalid, Marks, Place, Problem, Spot, dotted
 from beffroi.config.reader import Reader
@@ -107,6 +106,9 @@ def _text(path: Path) -> str:
     except OSError as error:
         remedy = "give the path of a file that this user may read, or write one with `beffroi init`"
         raise Invalid([Problem(Spot(file), "", f"cannot be read: {error.strerror}", remedy)]) from None
+    if not raw:  # an editor empties a file before it writes it
+        remedy = "write it to another file and rename that one into place; a comment is enough to mean every default"
+        raise Invalid([Problem(Spot(file), "", "is empty; it may be half written", remedy)])
     if len(raw) > MAX_FILE:
         raise Invalid([Problem(Spot(file), "", f"is larger than {MAX_FILE} bytes", "a configuration is smaller")])
     try:
@@ -121,7 +123,15 @@ def _read_text(
     text: str, file: str, toml: bool, base: Path, environ: Mapping[str, str], overrides: Overrides
 ) -> Reading:
     problems: list[Problem] = []
-    value, marks = toml_text.read(text, file) if toml else yaml_text.read(text, file, problems)
+    value: object
+    if toml:  # a start loads no parser that it does not need
+        from beffroi.config import toml_text  # noqa: PLC0415
+
+        value, marks = toml_text.read(text, file)
+    else:
+        from beffroi.config import yaml_text  # noqa: PLC0415
+
+        value, marks = yaml_text.read(text, file, problems)
     return _reading(value, file, marks, base, environ, overrides, problems)
 
 
