@@ -192,7 +192,7 @@ class _Compiler:
                 f"`targets` is missing, and {why}",
                 "name at least one engine that serves it: targets: [{engine: …}]",
             )
-        targets: dict[snapshot.Target, None] = {}
+        targets: dict[str, snapshot.Target] = {}  # by engine: a pool knows a model of an engine by one name
         for index, entry in enumerate(model.targets):
             target = snapshot.Target(entry.engine, model.id if entry.model is None else entry.model)
             spot: Place = (*place, "targets", index)
@@ -204,10 +204,10 @@ class _Compiler:
                     f"there is no engine `{entry.engine}`; there are {known}",
                     f"did you mean `{near[0]}`?" if near else "name one of them, or add it under resources.engines",
                 )
-            if target in targets and self._source.broken.sound(*spot):
-                self._fault(spot, "stands twice in this pool", "keep one of them")
-            targets[target] = None
-        return tuple(targets)
+            if entry.engine in targets and self._source.broken.sound(*spot):
+                self._fault(spot, f"the engine `{entry.engine}` stands twice in this pool", "keep one of them")
+            targets[entry.engine] = target
+        return tuple(targets.values())
 
     def _prices(self, model: schema.Model, place: Place) -> tuple[Price, ...]:
         prices: list[Price] = []
