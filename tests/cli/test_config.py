@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`beffroi config`, as an operator and as a deployment's script use it."""
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,17 @@ def test_check_speaks_json(here: Path) -> None:
     assert (last["origin"], last["variable"]) == ("environment", "BEFFROI_SERVER__WORKERS")
     (here / "b.yaml").write_text(GOOD)
     assert json.loads(run("check", "b.yaml", "--json").stdout)["ok"] is True
+
+
+def test_check_and_show_speak_csv(here: Path) -> None:
+    """A line for each fault, and for each setting."""
+    (here / "b.yaml").write_text(BAD)
+    first, second = csv.DictReader(io.StringIO(run("check", "b.yaml", "--csv").stdout))
+    assert (first["kind"], first["line"], first["setting"]) == ("fault", "1", "server.prot")
+    assert (second["file"], second["remedy"]) == ("b.yaml", "add `url`: text")
+    (here / "b.yaml").write_text(GOOD)
+    rows = {row["setting"]: row for row in csv.DictReader(io.StringIO(run("show", "b.yaml", "--csv").stdout))}
+    assert rows["server.port"] == {"setting": "server.port", "value": "9000", "from": "b.yaml:1:10"}
 
 
 def test_a_file_is_looked_for_where_serve_looks(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,11 +96,14 @@ def test_what_was_found_at_start_has_the_same_shape() -> None:
 
 
 def test_a_file_that_cannot_be_read_is_told_without_a_traceback(tmp_path: Path) -> None:
-    """Missing, a folder, not text."""
+    """Missing, a folder, nothing in it, not text."""
     with pytest.raises(Invalid, match="cannot be read"):
         load(tmp_path / "none.yaml")
     with pytest.raises(Invalid, match="cannot be read"):
         load(tmp_path)
+    (tmp_path / "half.yaml").touch()
+    with pytest.raises(Invalid, match="is empty"):
+        load(tmp_path / "half.yaml")
     binary = tmp_path / "b.yaml"
     binary.write_bytes(b"a: 1\nb: \xff\n")
     with pytest.raises(Invalid, match=r"b\.yaml:2:4: is not UTF-8"):

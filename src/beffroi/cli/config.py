@@ -5,7 +5,6 @@ In: a configuration file or none, the environment, the options of `serve`. Out: 
 each comes from, its JSON Schema, an example. Nothing is started, and nothing is asked of a running Beffroi.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from beffroi.cli.settings import (
     server_options,
     tell,
 )
+from beffroi.cli.show import DIM, Cell, Column, Output, Value, as_json, output_options
 from beffroi.config.effective import Effective, effective
 from beffroi.config.examine import Examined, examine
 from beffroi.config.example import example as example_text
@@ -28,9 +28,8 @@ from beffroi.config.json_schema import json_schema
 from beffroi.config.load import EMPTY, Invalid, Problem, Spot
 
 _FILE = click.argument("file", required=False, type=click.Path(path_type=Path))
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _DATA = click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Data directory.")
-_LIST = ", ".join
+_PLACE = (Column("", "origin"), Column("", "file"), Column("", "line"), Column("", "column"), Column("", "variable"))
 WRONG = 2
 
 
@@ -41,8 +40,8 @@ def config() -> None:
 
 @config.command()
 @_FILE
-@_JSON
-def check(file: Path | None, as_json: bool) -> None:
+@output_options()
+def check(file: Path | None, out: Output) -> None:
     """Tell every fault of a file at once.
 
     Each with its place and what to do; the status is 2 if there is one. FILE is $BEFFROI_CONFIG, ./beffroi.yaml or
@@ -50,36 +49,41 @@ def check(file: Path | None, as_json: bool) -> None:
     that it names. `beffroi serve` refuses what this refuses.
     """
     found, examined = _examine(file, {})
-    if as_json:
-        _print_json(
-            {
-                "ok": not examined.problems,
-                "file": None if found is None else str(found),
-                "problems": [_as_json(problem) for problem in examined.problems],
-                "notes": [_as_json(note) for note in examined.notes],
-            }
-        )
+    if out.kind == "people":
+        _tell(found, examined)
     else:
-        tell(examined.problems)
-        tell(examined.notes, word="note: ")
-        name = "No file, and the environment" if found is None else str(found)
-        if examined.problems:
-            click.echo(
-                f"{name}: {count(len(examined.problems), 'fault')}; `beffroi serve` would start nothing.", err=True
-            )
-        else:
-            served = examined.source.document.resources
-            engines = count(len(served.engines), "engine") if served.engines else "no engine (`serve` looks for one)"
-            click.echo(f"{name}: no fault; {engines}, {count(len(served.models), 'model')}.")
+        columns = [Column("", "kind"), *_PLACE, *(Column("", name) for name in ("setting", "message", "remedy"))]
+        said = [("fault", one) for one in examined.problems] + [("note", one) for one in examined.notes]
+        rows = [[kind, *_place(one.spot), one.name, one.message, one.remedy] for kind, one in said]
+        document = {
+            "ok": not examined.problems,
+            "file": None if found is None else str(found),
+            "problems": [_as_json(problem) for problem in examined.problems],
+            "notes": [_as_json(note) for note in examined.notes],
+        }
+        out.table(columns, rows, document=document)
     sys.exit(WRONG if examined.problems else 0)
+
+
+def _tell(found: Path | None, examined: Examined) -> None:
+    """Faults and remarks on standard error; the one line that says that there is none, on standard output."""
+    tell(examined.problems)
+    tell(examined.notes, word="note: ")
+    name = "No file, and the environment" if found is None else str(found)
+    if examined.problems:
+        click.echo(f"{name}: {count(len(examined.problems), 'fault')}; `beffroi serve` would start nothing.", err=True)
+        return
+    served = examined.source.document.resources
+    engines = count(len(served.engines), "engine") if served.engines else "no engine (`serve` looks for one)"
+    click.echo(f"{name}: no fault; {engines}, {count(len(served.models), 'model')}.")
 
 
 @config.command()
 @_FILE
 @server_options
 @_DATA
-@_JSON
-def show(file: Path | None, data: Path | None, as_json: bool, **options: Any) -> None:
+@output_options()
+def show(file: Path | None, data: Path | None, out: Output, **options: Any) -> None:
     """Show what holds, and where it comes from.
 
     Every setting as `beffroi serve` would take it with the same options. FILE is $BEFFROI_CONFIG, ./beffroi.yaml or
@@ -96,14 +100,14 @@ def show(file: Path | None, data: Path | None, as_json: bool, **options: Any) ->
         "server.workers": effective_workers(examined.source),
     }
     rows = [row._replace(value=computed.get(row.name, row.value)) for row in effective(examined.source)]
-    if as_json:
-        _print_json([{"setting": row.name, "value": row.value, **_origin(row.spot)} for row in rows])
-        return
-    cells = [("SETTING", "VALUE", "FROM"), *((row.name, _text(row.value), _from(row)) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in (0, 1)]
-    for name, value, origin in cells:
-        line = f"{name:<{widths[0]}}  {value:<{min(widths[1], 48)}}  {origin}"
-        click.echo(click.style(line, dim=origin == "default") if name != "SETTING" else click.style(line, bold=True))
+    out.table(
+        [Column("SETTING"), Column("VALUE", shrinks=True), Column("FROM")],
+        [
+            [Cell(_text(part), style=DIM if row.spot is None else "") for part in (row.name, row.value, _from(row))]
+            for row in rows
+        ],
+        document=[{"setting": row.name, "value": row.value, **_origin(row.spot)} for row in rows],
+    )
 
 
 @config.command()
@@ -113,7 +117,7 @@ def schema() -> None:
     With it they complete and check while one types. A YAML file names it in a comment on its first line:
     `# yaml-language-server: $schema=beffroi.schema.json`.
     """
-    _print_json(json_schema())
+    as_json(json_schema())
 
 
 @config.command()
@@ -131,10 +135,6 @@ def _examine(given: Path | None, options: Any) -> tuple[Path | None, Examined]:
     except Invalid as error:
         return None, Examined(EMPTY, error.problems, [])
     return file, examine(file, overrides=options)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _as_json(problem: Problem) -> dict[str, Any]:
@@ -157,14 +157,20 @@ def _origin(spot: Spot | None) -> dict[str, Any]:
     return {"origin": spot.kind, "file": spot.name, "line": spot.line, "column": spot.column}
 
 
+def _place(spot: Spot) -> tuple[Value, ...]:
+    """The same in columns."""
+    said = _origin(spot)
+    return tuple(said.get(column.name) for column in _PLACE)
+
+
 def _text(value: Any) -> str:
     """A value on one line, as a person writes it."""
     if value is None:
         return "-"
     if isinstance(value, list):
-        return _LIST(map(_text, value)) or "-"
+        return ", ".join(map(_text, value)) or "-"
     if isinstance(value, dict):
-        return _LIST(f"{name}={_text(part)}" for name, part in value.items()) or "-"
+        return ", ".join(f"{name}={_text(part)}" for name, part in value.items()) or "-"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -5,7 +5,6 @@ In: options, answers at a terminal, the engines that answer. Out: a file that `b
 written, and what to do next. Without a terminal nothing is asked: what no option says has its default.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from beffroi.cli.answers import OWN, Answers, address, document_of, price, split
 from beffroi.cli.client import Failure
 from beffroi.cli.data import USUAL, data_directory
 from beffroi.cli.settings import count, tell
+from beffroi.cli.show import Output, as_json, output_options
 from beffroi.cli.welcome import program
 from beffroi.config.compile import compile_all
 from beffroi.config.load import Invalid, parse
@@ -51,12 +51,12 @@ _NO_ENGINE = "No engine here: Beffroi takes one that it finds on this machine, e
 @click.option("--data", metavar="DIRECTORY", help="Data directory; where every command looks when left out.")
 @click.option("--force", is_flag=True, help="Write over a file that is there already.")
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing: what no option says has its default.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs; asks nothing.")
-def init(file: Path, force: bool, yes: bool, as_json: bool, **given: Any) -> None:
+@output_options(csv=False)
+def init(file: Path, force: bool, yes: bool, out: Output, **given: Any) -> None:
     """Write a first configuration file.
 
     FILE is beffroi.yaml when left out. Five questions are asked: which engine, which models of it, what they cost, where
-    to listen, where to keep the data. At a terminal those that no option answers; elsewhere, and with --yes, none.
+    to listen, where to keep the data. At a terminal those that no option answers; elsewhere, and with --yes or --json, none.
     """
     if file.suffix == ".toml":
         raise Failure("`init` writes YAML: give a name that ends in .yaml")
@@ -70,7 +70,7 @@ def init(file: Path, force: bool, yes: bool, as_json: bool, **given: Any) -> Non
         listen=None if given["listen"] is None else address(given["listen"]),
         data=None if given["data"] is None else _from(file, given["data"]),
     )
-    asking = sys.stdin.isatty() and not yes and not as_json
+    asking = sys.stdin.isatty() and not yes and out.kind == "people"
     try:
         _answer_engine(answers, asking=asking)
     except StartError as error:
@@ -81,8 +81,8 @@ def init(file: Path, force: bool, yes: bool, as_json: bool, **given: Any) -> Non
     text = to_yaml(document, _HEAD if document["resources"] else f"{_HEAD}\n{_NO_ENGINE}")
     _check(text, file)
     _write(file, text, force=force)
-    if as_json:
-        click.echo(json.dumps({"file": str(file), **document}, indent=2, ensure_ascii=False))
+    if out.kind == "json":
+        as_json({"file": str(file), **document})
     else:
         _tell(file, document, answers)
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from beffroi.cli.cells import STRONG, paint
 from beffroi.cli.data import config_file, usual_data
 from beffroi.config.environment import Overrides
 from beffroi.config.load import Problem, Source
@@ -65,7 +66,7 @@ def effective_workers(source: Source) -> int:
 def tell(problems: Iterable[Problem], *, word: str = "") -> None:
     """Print faults for people, on standard error: where and what, and below what to do."""
     for problem in problems:
-        where = click.style(printable(str(problem.spot)), bold=True)
+        where = paint(printable(str(problem.spot)), STRONG)
         name = f"{problem.name}: " if problem.name else ""
         click.echo(f"{where}: {word}{printable(name + problem.message)}", err=True)
         click.echo(f"    {printable(problem.remedy)}", err=True)

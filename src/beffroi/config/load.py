@@ -106,6 +106,9 @@ def _text(path: Path) -> str:
     except OSError as error:
         remedy = "give the path of a file that this user may read, or write one with `beffroi init`"
         raise Invalid([Problem(Spot(file), "", f"cannot be read: {error.strerror}", remedy)]) from None
+    if not raw:  # an editor empties a file before it writes it
+        remedy = "write it to another file and rename that one into place; a comment is enough to mean every default"
+        raise Invalid([Problem(Spot(file), "", "is empty; it may be half written", remedy)])
     if len(raw) > MAX_FILE:
         raise Invalid([Problem(Spot(file), "", f"is larger than {MAX_FILE} bytes", "a configuration is smaller")])
     try:

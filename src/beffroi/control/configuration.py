@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.config.compile import compile_config
 from beffroi.config.examine import examine
-from beffroi.config.load import Invalid, Problem, Source, Spot, resources
+from beffroi.config.load import Invalid, Source, resources
 from beffroi.control import events
 from beffroi.control.snapshots import publish_config
 from beffroi.core.snapshot import Config
@@ -53,9 +53,6 @@ class Configuration:
             OSError: it could not be written.
         """
         self.read = self.mark()  # before reading: a change while it is read is then seen as one
-        if self.path is not None and self.read is not None and self.read[1] == 0:
-            remedy = "write it to another file and rename that one into place"
-            raise Invalid([Problem(Spot(str(self.path)), "", "is empty; it may be half written", remedy)])
         # Where to listen was decided at the start, by options too: what the file says of it now is for the next one.
         source = examine(self.path, more=bool(self._found), listening=False).sound()
         config, changed = publish_config(self._data, compile_config([source, *self._found], 0))

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configuration that is being made: engines without doubles, models with their pools, keys of engines apart.
 
-In: what converters found. Out: the text of `beffroi.yaml`, the files of secrets beside it, and what `serve` needs.
+In: what converters found. Out: the configuration as plain data, the texts of secrets beside it, and what `serve` needs.
 """
 
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
-
-import yaml
 
 from beffroi.cli.importer.engines import Address
 from beffroi.core.money import parse_nano
@@ -128,12 +126,6 @@ class Draft:
     def _reference(engine: Engine, folder: str) -> str:
         secret = engine.secret
         return f"env:{secret.variable}" if secret and secret.variable else f"file:{folder}/{engine.name}"
-
-
-def as_yaml(document: dict[str, Any], head: str) -> str:
-    """The text of the file, with comments above it."""
-    comments = "".join(f"# {line}\n" for line in head.splitlines())
-    return comments + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
 
 
 def amount(value: Any, times: int = 1) -> Decimal:
