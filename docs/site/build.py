@@ -45,14 +45,7 @@ SECTIONS = {
 }
 LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\[\]]*\])*\])\(([^)\s]+)\)")
 FENCE = re.compile(r"^(`{3,}|~{3,})")
-SAME = re.compile(r"(?<=\*)(En français : |In English: |Lire en français : |Read in English:\s)\[[^\]]*\]")
-SAYS = {
-    "En français : ": "cette page",
-    "In English: ": "this page",
-    "Lire en français : ": "cette page",
-    "Read in English:\n": "this page",
-    "Read in English: ": "this page",
-}
+SAME = re.compile(r"(?<=\*)((?:En|Lire en) français\s:|(?:In|Read in) English:)\s\[[^\]]*\]")
 """A file's name as the text of the link to the other language is for those who read the file; a site says it in words."""
 FRONT = """<!doctype html><meta charset="utf-8"><title>Beffroi</title>
 <meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="0; url=en/index.html">
@@ -120,7 +113,7 @@ class Tree:
             other, goal_name = self.pages[goal]
             if other == language:
                 return f"{label}({up}{goal_name}.md{end})"
-            return f"{label}(site:{up}../{other}/{goal_name}.html{end})"
+            return f"{label}({'site-at' if end else 'site'}:{up}../{other}/{goal_name}.html{end})"
         if not goal.is_relative_to(ROOT) or not goal.exists():
             return f"{label}({target})"  # Sphinx says that it leads nowhere
         if goal.is_dir():
@@ -150,11 +143,16 @@ class Tree:
         return "\n".join(parts) + "\n"
 
 
+def _same(found: re.Match[str]) -> str:
+    """The link to the other language, in words."""
+    return f"{found[1]} [{'cette page' if 'français' in found[1] else 'this page'}]"
+
+
 def stage(tree: Tree, language: str, folder: Path) -> None:
     """Copies of one language's pages, ready for Sphinx."""
     for path, (mine, name) in tree.pages.items():
         if mine == language:
-            text = SAME.sub(lambda found: f"{found[1]}[{SAYS[found[1]]}]", path.read_text("utf-8"), count=1)
+            text = SAME.sub(_same, path.read_text("utf-8"), count=1)
             text = tree.turned(path, text)
             place = folder / f"{name}.md"
             place.parent.mkdir(parents=True, exist_ok=True)

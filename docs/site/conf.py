@@ -18,13 +18,19 @@ exclude_patterns = ["files"]
 nitpicky = True
 suppress_warnings = ["myst.header"]  # a paper of the repository may skip a level
 highlight_language = "text"
+pygments_dark_style = "github-dark"
 
 myst_heading_anchors = 4
 myst_enable_extensions = ["attrs_inline"]
-# `site:` is a place in the finished site that this tree does not know: the other language, a file of the repository.
+# `site:` is a place in the finished site that this tree does not know (the other language, a file of the repository), `site-at:` a
+# heading on such a page.
 myst_url_schemes = {
-    "http": None, "https": None, "mailto": None, "site": {"url": "{{path}}#{{fragment}}", "classes": ["site"]},
-}  # fmt: skip
+    "http": None,
+    "https": None,
+    "mailto": None,
+    "site": {"url": "{{path}}", "classes": ["site"]},
+    "site-at": {"url": "{{path}}#{{fragment}}", "classes": ["site"]},
+}
 
 html_theme = "furo"
 html_title = "Beffroi"

@@ -15,10 +15,11 @@ from collections.abc import Callable
 import pytest
 
 from beffroi.cli.bench.client import Client, Place
-from beffroi.cli.bench.load import Figures, Load, Plan, quantile
+from beffroi.cli.bench.figures import Figures, Plan, quantile
+from beffroi.cli.bench.load import Load
 from beffroi.cli.web import Gateway
 from tests.engines.scripted import ScriptedEngine
-from tests.harness import ROOT, Served, free_port
+from tests.harness import ROOT, Served, free_port, wait_for
 from tests.tiny import SMALL, client
 
 BENCH = ("-m", "beffroi", "bench")
@@ -102,13 +103,14 @@ def test_requests_that_fail_are_counted_by_why(tiny: Served) -> None:
 
 
 def test_ctrl_c_ends_it_early_and_shows_what_there_is(tiny: Served) -> None:
-    """Within a second."""
+    """Within seconds."""
     command = [sys.executable, *BENCH, "-n", "1000000", "--seconds", "600", "--json"]
     told = {"PYTHONPATH": str(ROOT / "src"), "BEFFROI_API_KEY": tiny.key, "BEFFROI_DATA": str(tiny.data)}
+    before = tiny.metric("beffroi_requests_total")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | told) as running:
-        time.sleep(2)
+        wait_for(lambda: tiny.metric("beffroi_requests_total") > before + 20, 20, "the load is on")
         running.send_signal(signal.SIGINT)
-        out, _ = running.communicate(timeout=5)
+        out, _ = running.communicate(timeout=10)
     found = json.loads(out)
     assert found["requests"]["stopped"] is True and found["requests"]["answered"] > 0
     assert found["url"] == f"http://127.0.0.1:{tiny.port}/v1", "found by the data directory's own word"
@@ -141,7 +143,7 @@ def test_gaps_and_first_tokens_are_those_of_the_stream(load: Callable[..., Figur
     """An engine that waits 50 ms between its pieces."""
     figures = load("gap=0.05")
     assert figures.answered == 1 and len(figures.first) == 1
-    assert all(0.03 < gap < 0.5 for gap in figures.gaps) and len(figures.gaps) >= 1
+    assert all(0.03 < gap < 5 for gap in figures.gaps) and len(figures.gaps) >= 1
     assert figures.total[0] >= figures.first[0] + sum(figures.gaps) - 0.001
 
 
@@ -165,7 +167,7 @@ def test_when_time_is_up_what_is_open_is_cut(load: Callable[..., Figures]) -> No
     """An engine that is silent: the load ends after its time and as much again."""
     began = time.monotonic()
     figures = load("hang", seconds=0.5)
-    assert (figures.answered, figures.cut) == (0, 1) and time.monotonic() - began < 3
+    assert (figures.answered, figures.cut) == (0, 1) and time.monotonic() - began < 10
 
 
 def test_one_request_has_its_own_limit(engine: ScriptedEngine) -> None:

@@ -156,7 +156,7 @@ def test_ctrl_d_leaves_and_ctrl_c_at_the_prompt_does_not(terminal: Terminal) -> 
 
 
 def test_ctrl_c_stops_an_answer_and_the_chat_goes_on(engine: ScriptedEngine) -> None:
-    """A slow engine: what came stays, the engine sees the client leave."""
+    """A slow engine: what came stays, the engine sees the client leave; a question may have lines."""
     with Terminal("--url", f"{engine.url}/v1", BEFFROI_API_KEY="k") as terminal:
         terminal.until("> ")
         engine.script("gap=0.3")
@@ -167,6 +167,11 @@ def test_ctrl_c_stops_an_answer_and_the_chat_goes_on(engine: ScriptedEngine) -> 
         terminal.type("/usage")
         terminal.until("Nothing was answered yet")
         wait_for(lambda: engine.stats["aborted"] == 1, 5, "the engine sees it")
+        terminal.type("first line\\")
+        terminal.until(r"\. ")
+        terminal.type("second line")
+        terminal.until("tokens in")
+        assert engine.generations()[-1].json["messages"][-1]["content"] == "first line\nsecond line"
 
 
 def test_an_engine_s_text_cannot_move_the_cursor() -> None:

@@ -102,7 +102,7 @@ large, chat, plain
 def test_a_refusal_says_in_which_room(lived: Lived) -> None:
     """What comes after it was not reached."""
     (row,) = (row for row in lived.rows() if row["code"] == "rate_limit_exceeded")
-    text = look(printed(lived, "requests", "show", str(row["request_id"])[:24]))
+    text = look(printed(lived, "requests", "show", str(row["request_id"])))
     assert " 2 admit  refused: 429 rate_limit_exceeded\n 3 inspect  not reached\n 4 route  not reached\n" in text
     (row,) = (row for row in lived.rows() if row["code"] == "model_not_allowed")
     text = look(printed(lived, "requests", "show", str(row["request_id"])))

@@ -53,6 +53,12 @@ def test_a_target_must_name_an_engine_there_is() -> None:
     assert "there is no engine" in refusal("  models: [{id: m}]\n")
 
 
+def test_an_engine_stands_once_in_a_pool() -> None:
+    """Also under another name of the model: the pool knows an engine by one, and the other would be lost."""
+    text = refusal(ENGINE + "  models: [{id: m, targets: [{engine: a, model: one}, {engine: a, model: two}]}]\n")
+    assert "targets[1]: the engine `a` stands twice in this pool" in text
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -150,6 +150,7 @@ def test_links_are_turned_to_where_their_target_will_be() -> None:
     told = {
         "[a](../reference/glossary.fr.md#x)": "[a](../reference/glossary.md#x)",
         "[a](getting-started.md)": "[a](site:../../en/tutorial/getting-started.html)",
+        "[a](getting-started.md#x)": "[a](site-at:../../en/tutorial/getting-started.html#x)",
         "[a](../../SECURITY.md)": "[a](site:../../en/project/security.html)",
         "[a](../../Makefile)": "[a](site:../../files/Makefile.txt)",
         "[a](../../src)": "`src`",

@@ -8,6 +8,8 @@ import math
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ import pytest
 from beffroi.embedded import settings
 from beffroi.supervisor import engines
 from beffroi.supervisor.process import Child
-from tests.harness import wait_for
+from tests.harness import ROOT, wait_for
 
 Vector = list[float]
 
@@ -130,3 +132,25 @@ def test_a_data_directory_whose_path_cannot_be_a_url_gets_a_loopback_port(folder
         assert (told["host"], told["port"] > 0) == ("127.0.0.1", True)
         assert settings.resources(told)["engines"][0]["url"] == f"http://127.0.0.1:{told['port']}"
     assert os.fsencode(settings.arguments(folder)["host"]) == os.fsencode(folder / "engine.sock")
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        ("raise ModuleNotFoundError(name='xllamacpp')", "pip install 'beffroi[embedded]'"),
+        ("raise ImportError('libgomp.so.1: cannot open shared object file')", "apt-get install libgomp1"),
+    ],
+)
+def test_an_engine_that_cannot_be_loaded_says_what_is_missing(tmp_path: Path, module: str, says: str) -> None:
+    """The extra where it is not installed; the library of the system where that is what it lacks, as on a bare Debian."""
+    (tmp_path / "xllamacpp.py").write_text(module)
+    told = {"model": "none", "alias": "none", "host": "127.0.0.1", "port": 1, "ready_fd": 1}
+    done = subprocess.run(
+        [sys.executable, "-c", "from beffroi.embedded.process import main; main()"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}", "BEFFROI_CHILD": json.dumps(told)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert says in done.stderr and "--engine" in done.stderr

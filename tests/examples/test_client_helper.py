@@ -2,6 +2,8 @@
 """`beffroi.client` beside the OpenAI SDK: bills to the nano-unit, hints, patience."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -34,6 +36,14 @@ def sdk(tiny: Served) -> Iterator[openai.OpenAI]:
     """The SDK on the embedded engine."""
     with openai.OpenAI(base_url=f"http://127.0.0.1:{tiny.port}/v1", api_key=tiny.key, max_retries=0) as client:
         yield client
+
+
+def test_without_the_sdk_it_says_what_to_install() -> None:
+    """And the commands that are clients work without it."""
+    for module, said in (("beffroi.client", "pip install 'beffroi[client]'"), ("beffroi.cli.main", "")):
+        program = f"import sys; sys.modules.update(openai=None, httpx=None); import {module}"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert (done.returncode != 0) == bool(said) and said in done.stderr, done.stderr
 
 
 # --- bills -------------------------------------------------------------------------------------------------------------
@@ -161,7 +171,7 @@ def test_retry_after_is_waited_for(refusing: tuple[type[Refusing], str]) -> None
     with openai.OpenAI(base_url=url, api_key="k", max_retries=0) as client:
         patiently(lambda: client.chat.completions.create(model="m", messages=MESSAGES))
     first, second, third = script.seen
-    assert 1 <= second - first < 2 and 0.5 <= third - second < 2
+    assert 1 <= second - first < 5 and 0.5 <= third - second < 5
 
 
 def test_a_wait_longer_than_one_s_patience_is_not_begun(refusing: tuple[type[Refusing], str]) -> None:
@@ -171,7 +181,7 @@ def test_a_wait_longer_than_one_s_patience_is_not_begun(refusing: tuple[type[Ref
     began = time.monotonic()
     with openai.OpenAI(base_url=url, api_key="k", max_retries=0) as client, pytest.raises(openai.RateLimitError):
         patiently(lambda: client.chat.completions.create(model="m", messages=MESSAGES), seconds=30)
-    assert time.monotonic() - began < 1 and len(script.seen) == 1
+    assert time.monotonic() - began < 10 and len(script.seen) == 1
 
 
 def test_the_asynchronous_client_waits_too_and_other_errors_pass(refusing: tuple[type[Refusing], str]) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fallbacks through the whole: an engine that fails, another model that serves, and a budget exact to the nano-unit."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -50,7 +52,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
 
 def test_the_bill_is_that_of_the_model_which_served(chain: Chain) -> None:
     """Failed attempts have rows of their own that cost nothing; the client reads who answered."""
-    failed = []
+    failed, told = [], ""
     for streamed in (True, False, True, False):
         answer = chain.served.chat(model="own", stream=streamed)
         assert answer.status == 200
@@ -58,10 +60,12 @@ def test_the_bill_is_that_of_the_model_which_served(chain: Chain) -> None:
         name = answer.get("x-request-id") or ""
         *before, last = chain.served.settled([name])[name]
         failed += before
+        told = told or (timeline(chain, name) if before else "")
         assert (last["model"], last["engine"], last["outcome"]) == ("other", "good", "complete")
         assert last["output_nano"] == last["output_tokens"] * THEIRS > 0
     assert {(row["model"], row["engine"], row["output_nano"]) for row in failed} == {("own", "bad", 0)}
     assert chain.good.generations()[-1].json["model"] == "org/Other"
+    assert "own on bad (openai), then other on good (openai)" in told
 
 
 def test_an_engine_that_is_not_there_is_a_failure_too(chain: Chain) -> None:
@@ -105,6 +109,12 @@ def test_a_client_who_leaves_a_fallback_frees_what_it_held(chain: Chain) -> None
     chain.good.always()
     wait_for(lambda: chain.ask(key).status == 200, 5, "what it held is free")
     assert chain.served.cli("journal", "verify")["ok"] is True
+
+
+def timeline(chain: Chain, request_id: str) -> str:
+    """What `beffroi requests show` prints."""
+    command = [sys.executable, "-m", "beffroi", "requests", "show", request_id, "--data", str(chain.served.data)]
+    return subprocess.run(command, env=chain.served.env, capture_output=True, text=True, timeout=30, check=True).stdout
 
 
 def key_name(chain: Chain, key: str) -> str:

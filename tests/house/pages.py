@@ -60,7 +60,8 @@ def metrics() -> str:
 
 def commands(group: click.Group = main, path: str = "beffroi") -> Iterator[tuple[str, click.Command]]:
     """Every command with its full name."""
-    for name, command in group.commands.items():
+    for name in group.list_commands(click.Context(group)):  # loads them
+        command = group.commands[name]
         if isinstance(command, click.Group):
             yield from commands(command, f"{path} {name}")
         else:

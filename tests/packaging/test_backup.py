@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from beffroi.control.backups import reading
 from beffroi.control.stage import passes
 from tests.chaos import witness
 from tests.engines.scripted import ScriptedEngine
@@ -21,7 +22,7 @@ from tests.packaging.make_data import MODELS
 from tests.packaging.releases import unpack
 
 Start = Callable[..., Served]
-BACKUPS = scaled("backups", 3)
+BACKUPS = scaled("backups", 2)
 CLASSES = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 COST = "input_nano + cached_nano + output_nano + reasoning_nano"
 
@@ -108,7 +109,7 @@ def test_keys_are_as_they_were_and_what_was_revoked_since_can_be_revoked_again(
     beffroi: Served, serve: Start, engine: ScriptedEngine, folder: Path
 ) -> None:
     """Revoked before: stays so. Revoked after: works again, is listed, and is revoked by `--revoked-in`. Limits go on."""
-    gone, later = beffroi.new_key(), beffroi.new_key()
+    gone, later, old = beffroi.new_key(), beffroi.new_key(), beffroi.new_key()
     few = beffroi.new_key(requests_per_minute=1)
     assert beffroi.chat(key=few).status == 200
     assert beffroi.chat(key=few).status == 429
@@ -117,6 +118,7 @@ def test_keys_are_as_they_were_and_what_was_revoked_since_can_be_revoked_again(
     make(beffroi, archive)
     assert archive.stat().st_mode & 0o777 == 0o600
     beffroi.cli("keys", "revoke", later)
+    beffroi.cli("keys", "rotate", old, "--overlap", "0")
     new = beffroi.new_key()
 
     plain = beffroi.cli_bare("backup", "restore", str(archive), "--data", str(folder / "plain"))
@@ -132,6 +134,7 @@ def test_keys_are_as_they_were_and_what_was_revoked_since_can_be_revoked_again(
         back = serve(engine, data=data)
         assert back.chat(key=gone).status == 401
         assert back.chat(key=later).status == expected
+        assert back.chat(key=old).status == expected
         assert back.chat(key=few).status == 429
         assert back.chat(key=new).status == 401  # made since: unknown
         assert back.chat(key=beffroi.key).status == 200
@@ -196,6 +199,19 @@ def test_a_stopped_directory_is_backed_up_without_a_server_and_its_journal_with_
     back = serve(engine, data="back", models=MODELS)
     rows = back.settled(answer["request_id"] for answer in told["answers"])
     assert all(len(found) == 1 for found in rows.values())
+
+
+def test_a_second_backup_waits_for_whoever_packs_the_first(beffroi: Served, folder: Path) -> None:
+    """The copy that is being packed stays; once it is let go the next one is made."""
+    staging = beffroi.data / "staging"
+    staging.mkdir()
+    with reading(staging):
+        done = beffroi.run_cli("backup", "create", str(folder / "b.tar.gz"))
+        assert done.returncode == 1
+        assert "another `beffroi backup create` is writing its archive" in done.stderr
+        assert staging.exists()
+    make(beffroi, folder / "b.tar.gz")
+    assert not staging.exists()
 
 
 def test_a_backup_of_nothing_says_so(folder: Path) -> None:

@@ -224,3 +224,18 @@ def test_engines_of_one_kind_get_names_that_differ(door: Callable[..., Door]) ->
     """`vllm`, `vllm-2`."""
     urls = tuple(f"http://127.0.0.1:{door(http_answer(VLLM)).port}" for _ in range(3))
     assert [engine.name for engine in engines.named(urls)] == ["vllm", "vllm-2", "vllm-3"]
+
+
+def test_of_configured_engines_those_that_take_no_connection_are_told(tmp_path: Path) -> None:
+    """Whatever the others answer: a key may be wanted, a model may be loading."""
+    with socket.socket() as door, socket.socket(socket.AF_UNIX) as local:
+        door.bind(("127.0.0.1", 0))
+        local.bind(str(tmp_path / "s"))
+        for one in (door, local):
+            one.listen()
+        there = [f"http://127.0.0.1:{door.getsockname()[1]}/prefix", f"unix:{tmp_path}/s"]
+        gone = [f"https://127.0.0.1:{free_port()}", f"unix:{tmp_path}/none", "http://no-such-host.invalid:80"]
+        found = engines.closed([*there, *gone])
+    assert list(found) and set(found) <= set(gone)
+    assert found[gone[0]] == "Connection refused"
+    assert found[gone[1]] == "No such file or directory"

@@ -158,8 +158,8 @@ def test_while_workers_drain_the_port_is_closed(keep: Keep) -> None:
     worker = kept.notes("start", "worker")[0]["pid"]
     kept.process.send_signal(signal.SIGTERM)
     wait_for(lambda: len(kept.notes("term", "worker")) == 1, 5, "asked")
+    (kept.data / "stubborn").unlink()  # control is to end when asked
     os.kill(worker, signal.SIGKILL)  # with it goes the last copy of the socket
-    (kept.data / "stubborn").unlink()
     assert kept.process.wait(8) == 0
     assert len(kept.notes("start", "worker")) == 1
     with pytest.raises(AssertionError):

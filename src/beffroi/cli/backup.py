@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,6 +50,7 @@ def create(archive: str | None, data: Path | None, out: show.Output) -> None:
             "an archive is no text for a terminal; write `beffroi backup create - | age -r … > FILE`"
         )
     begun = time.monotonic()
+    os.nice(10)  # summing and compressing may wait, requests may not
     target = Path(f"beffroi-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz" if archive is None else archive)
     with _copied(directory, quiet) as copied:
         if archive == _OUT:
@@ -172,7 +173,7 @@ def restore(archive: Path, revoked_in: tuple[Path, ...], data: Path | None, out:
     click.echo(f"Restored {directory}, as it was at {_moment(done.manifest.began_at)}. Nothing runs on it yet.")
     for key in done.revoked:
         click.echo(f"revoked again: {key.id}  bf-{key.public}-…  {show.safe(key.name)}")
-    click.echo(f"{len(done.active)} keys work from the next start on. Revoke again what was revoked since the backup:")
+    click.echo("These keys work from the next start on. Revoke again what was revoked since the backup:")
     columns = [show.Column("ID"), show.Column("KEY"), show.Column("MADE"), show.Column("NAME", shrinks=True)]
     rows = [(key.id, f"bf-{key.public}-…", show.day(key.created_at), key.name) for key in done.active]
     out.table(columns, rows, document=None)
@@ -207,7 +208,8 @@ def _copied(directory: Path, quiet: bool) -> Iterator[_Copied]:
     except FileNotFoundError as error:
         raise Failure(f"the copy that was being packed is gone ({error.filename}); make the backup again") from None
     finally:
-        call(directory, "DELETE", _PAGE)
+        with suppress(Failure):  # a control process that was replaced meanwhile has removed it
+            call(directory, "DELETE", _PAGE)
 
 
 def _await(directory: Path, state: dict[str, Any], quiet: bool) -> dict[str, Any]:

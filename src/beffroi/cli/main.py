@@ -4,55 +4,52 @@
 In: arguments. Out: text, JSON under `--json`, and an exit status (`client.EXIT_STATUSES`).
 """
 
+from importlib import import_module
+
 import click
 
 from beffroi import __version__
-from beffroi.cli.backup import backup
-from beffroi.cli.bench.command import bench
-from beffroi.cli.chat.command import chat
-from beffroi.cli.completion import completion
-from beffroi.cli.config import config
-from beffroi.cli.doctor.command import doctor
-from beffroi.cli.engines import engines
-from beffroi.cli.importer.command import import_
-from beffroi.cli.init import init
-from beffroi.cli.journal import journal
-from beffroi.cli.keys import keys
-from beffroi.cli.models import models
-from beffroi.cli.requests import requests
-from beffroi.cli.serve import serve
-from beffroi.cli.usage import usage
+
+# In the order of a day. A command is loaded when it is called: `serve` does not wait for tables, `keys` not for servers.
+COMMANDS = {
+    "init": "beffroi.cli.init",
+    "serve": "beffroi.cli.serve",
+    "chat": "beffroi.cli.chat.command",
+    "keys": "beffroi.cli.keys",
+    "models": "beffroi.cli.models",
+    "engines": "beffroi.cli.engines",
+    "requests": "beffroi.cli.requests",
+    "usage": "beffroi.cli.usage",
+    "config": "beffroi.cli.config",
+    "import": "beffroi.cli.importer.command:import_",
+    "doctor": "beffroi.cli.doctor.command",
+    "bench": "beffroi.cli.bench.command",
+    "journal": "beffroi.cli.journal",
+    "backup": "beffroi.cli.backup",
+    "completion": "beffroi.cli.completion",
+}
 
 
-class _InOrder(click.Group):
-    """Lists its commands as a day goes, not by the alphabet."""
+class _Loading(click.Group):
+    """A group that loads a command's module when it is asked for; the module has it under its name, or as `module:name`."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click asks so
-        """In the order in which they were given."""
-        return list(self.commands)
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All of them, in the order of `COMMANDS`; all are loaded, for who lists them shows what they do."""
+        for name in COMMANDS:
+            self.get_command(ctx, name)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of them; for a name that is none, all are loaded, so that the nearest can be proposed."""
+        if cmd_name not in COMMANDS:
+            self.list_commands(ctx)
+        elif cmd_name not in self.commands:
+            module, _, attribute = COMMANDS[cmd_name].partition(":")
+            self.add_command(getattr(import_module(module), attribute or cmd_name), cmd_name)
+        return super().get_command(ctx, cmd_name)
 
 
-@click.group(
-    cls=_InOrder,
-    commands=[
-        init,
-        serve,
-        chat,
-        keys,
-        models,
-        engines,
-        requests,
-        usage,
-        config,
-        import_,
-        doctor,
-        bench,
-        journal,
-        backup,
-        completion,
-    ],
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+@click.group(cls=_Loading, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="beffroi")
 def main() -> None:
     """Beffroi: a gateway for language models."""

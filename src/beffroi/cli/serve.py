@@ -56,6 +56,9 @@ def serve(engine_urls: tuple[str, ...], data: Path | None, config: Path | None, 
     Without an engine in the configuration file or on the command line, Beffroi looks for one on this machine, and
     starts its own small one if there is none. A configuration with a fault starts nothing: `beffroi config check`
     shows the same faults.
+
+    Logs go to standard error: a line for a person on a terminal (without colours where NO_COLOR is set), else one JSON
+    object a line with at, level, logger, process, event and the event's fields.
     """
     logs.configure("supervisor")
     os.umask(0o077)
@@ -86,6 +89,8 @@ def serve(engine_urls: tuple[str, ...], data: Path | None, config: Path | None, 
             status = Supervisor(plan, welcome, welcome.leave).run()
     except StartError as error:
         click.echo(str(error), err=True)
+        if "MAKELEVEL" in os.environ and "--" in str(error):  # make takes options for itself
+            click.echo('With make, options go into ARGS: make serve ARGS="--port 9000"', err=True)
         sys.exit(error.code)
     except Invalid as error:
         tell(error.problems)

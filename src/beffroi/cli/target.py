@@ -6,6 +6,7 @@ In: options, the environment, the data directory of a Beffroi here. Out: a `Gate
 
 import difflib
 import os
+import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,6 +67,11 @@ def find(url: str | None, key: str | None, ca: Path | None, data: Path | None) -
         raise Wrong("there is no API key: set BEFFROI_API_KEY, or give --key; `beffroi keys create NAME` makes one")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise Wrong("the API key must be one line of visible characters")
+    if ca is not None:
+        try:
+            ssl.create_default_context(cafile=ca)
+        except (OSError, ValueError):
+            raise Wrong(f"{ca} holds no certificate in PEM form: name the authority's own certificate") from None
     return Gateway(chosen, key, ca, directory if chosen == here else None)
 
 
@@ -98,7 +104,13 @@ def tidy(text: str) -> str:
     try:
         parts = urlsplit(url)
         path = parts.path
-        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and not parts.query
+        sound = (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not parts.query
+            and "@" not in parts.netloc
+        )
     except ValueError:
         sound, path = False, ""
     if not sound or not url.isascii() or not url.isprintable() or " " in url:

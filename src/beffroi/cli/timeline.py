@@ -104,8 +104,13 @@ def _verdict(last: dict[str, Any]) -> str:
 
 
 def _route(attempts: list[dict[str, Any]]) -> str:
-    kinds = {attempt["engine"]: attempt["engine_kind"] for attempt in attempts if attempt["engine"]}
-    return ", then ".join(f"{name} ({kind})" if kind else name for name, kind in kinds.items()) or "no engine"
+    several = len({attempt["model"] for attempt in attempts}) > 1  # a fallback took over
+    asked = {(one["model"], one["engine"]): one["engine_kind"] for one in attempts if one["engine"]}
+    parts = [
+        (f"{model} on " if several else "") + (f"{engine} ({kind})" if kind else engine)
+        for (model, engine), kind in asked.items()
+    ]
+    return ", then ".join(parts) or "no engine"
 
 
 def _relay(attempts: list[dict[str, Any]]) -> Iterator[str]:

@@ -96,8 +96,7 @@ class Gateway:
         except (OSError, http.client.HTTPException) as error:
             if connection is not None:
                 connection.close()
-            hint = f"; {_HERE}" if isinstance(error, ConnectionRefusedError | FileNotFoundError) else ""
-            raise Failure(f"{self.url} {reason(error)}{hint}") from None
+            raise Failure(f"{self.url} {reason(error)}{_hint(error)}") from None
         return connection
 
     @staticmethod
@@ -121,6 +120,12 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
     elif status in {429, 503} and wait:
         message += f" (again in {wait} s)"
     return Refusal(message, status, code if isinstance(code, str) else None)
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "; --ca names the authority that signed it"
+    return f"; {_HERE}" if isinstance(error, ConnectionRefusedError | FileNotFoundError) else ""
 
 
 def connect(url: str, timeout: float, ca: Path | str | None = None) -> http.client.HTTPConnection:

@@ -13,11 +13,11 @@ from pathlib import Path
 import click
 
 from beffroi.cli.data import data_directory
-from beffroi.cli.target import reachable, tell
 from beffroi.core.state import load_config
 from beffroi.supervisor.plan import Plan, Ready
 
 _QUESTION = "What is the capital of France?"
+_SHOWN = 12  # models that are named
 _STORY = "Tell me a story."
 
 
@@ -30,6 +30,8 @@ class Welcome:
 
     def __call__(self, ready: Ready) -> None:
         """Print it, once."""
+        from beffroi.cli.target import reachable, tell  # noqa: PLC0415 - it speaks HTTP, and the start did without
+
         plan = self._plan
         scheme = "http" if plan.tls is None else "https"
         base = f"{scheme}://{reachable(plan.host)}:{ready.port}/v1"
@@ -47,7 +49,7 @@ class Welcome:
             _row("API key", f"not shown again; for another: {_another_key(plan.data)}")
         _row(
             "Models",
-            ", ".join(models) or "none yet: name an engine with --engine, or write them in a configuration file",
+            _some(models) or "none yet: name an engine with --engine, or write them in a configuration file",
         )
         _row("Engines", self._engines)
         _silent({engine.url: engine.name for engine in config.engines})
@@ -68,6 +70,11 @@ class Welcome:
             )
         else:
             click.echo("Stopped.")
+
+
+def _some(names: list[str]) -> str:
+    left = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {left} more (beffroi models)" if left > 0 else "")
 
 
 def _examples(base: str, key: str | None, model: str) -> None:
@@ -92,15 +99,6 @@ def _examples(base: str, key: str | None, model: str) -> None:
     )
 
 
-def program() -> str:
-    """This program as it is called in the directory this start was made from."""
-    path = Path(sys.argv[0])
-    found = shutil.which(path.name)
-    if path.name == "__main__.py":
-        return "python -m beffroi"
-    return path.name if found and path.exists() and Path(found).samefile(path) else os.path.relpath(path)
-
-
 def _silent(names: dict[str, str]) -> None:
     """Tell of engines that are configured and take no connection."""
     from beffroi.supervisor.engines import closed  # noqa: PLC0415 - the start did without
@@ -108,6 +106,15 @@ def _silent(names: dict[str, str]) -> None:
     for url, why in closed(names).items():
         told = f"{names[url]} does not answer at {url} ({why}): start it; Beffroi needs no restart"
         _row("", click.style(told, fg="yellow"))
+
+
+def program() -> str:
+    """This program as it is called in the directory this start was made from."""
+    path = Path(sys.argv[0])
+    found = shutil.which(path.name)
+    if path.name == "__main__.py":
+        return "python -m beffroi"
+    return path.name if found and path.exists() and Path(found).samefile(path) else os.path.relpath(path)
 
 
 def _another_key(data: Path) -> str:

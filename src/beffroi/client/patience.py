@@ -10,7 +10,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from openai import RateLimitError
+try:
+    from openai import RateLimitError
+except ImportError:
+    raise ImportError("beffroi.client goes with the OpenAI SDK: pip install 'beffroi[client]'") from None
 
 T = TypeVar("T")
 _FIRST, _LONGEST = 0.5, 30.0  # seconds, where the gateway does not say

@@ -84,6 +84,7 @@ class _Compiler:
         self._environ = environ
         self._zone = zone
         self._more = more  # engines may exist that are not known here
+        self._unsure = False  # models may exist whose ids are not known here
 
     def _fault(self, place: Place, message: str, remedy: str) -> None:
         if not self._source.broken.told(place):  # else it is told already
@@ -165,6 +166,10 @@ class _Compiler:
 
     def fallbacks_of(self, source: Source) -> None:
         """Checks the fallbacks of one source; every model is known by now."""
+        self._source = source
+        self._unsure = self._unsure or _nameless(source)
+        if self._unsure:
+            return  # the id of some model is a stand-in: one that is not found may be that one
         for index, model in enumerate(source.document.resources.models):
             for number, message, remedy in faults(model.id, model.fallbacks, self.models, self._names):
                 self._fault(("resources", "models", index, "fallbacks", number), message, remedy)
@@ -187,7 +192,7 @@ class _Compiler:
                 f"`targets` is missing, and {why}",
                 "name at least one engine that serves it: targets: [{engine: …}]",
             )
-        targets: dict[snapshot.Target, None] = {}
+        targets: dict[str, snapshot.Target] = {}  # by engine: a pool knows a model of an engine by one name
         for index, entry in enumerate(model.targets):
             target = snapshot.Target(entry.engine, model.id if entry.model is None else entry.model)
             spot: Place = (*place, "targets", index)
@@ -199,10 +204,10 @@ class _Compiler:
                     f"there is no engine `{entry.engine}`; there are {known}",
                     f"did you mean `{near[0]}`?" if near else "name one of them, or add it under resources.engines",
                 )
-            if target in targets and self._source.broken.sound(*spot):
-                self._fault(spot, "stands twice in this pool", "keep one of them")
-            targets[target] = None
-        return tuple(targets)
+            if entry.engine in targets and self._source.broken.sound(*spot):
+                self._fault(spot, f"the engine `{entry.engine}` stands twice in this pool", "keep one of them")
+            targets[entry.engine] = target
+        return tuple(targets.values())
 
     def _prices(self, model: schema.Model, place: Place) -> tuple[Price, ...]:
         prices: list[Price] = []
@@ -256,6 +261,15 @@ def _unsure(source: Source) -> bool:
     """Whether the name of some engine of this source is a stand-in: then one that is not found may be that one."""
     return any(
         len(one) < 2 or (one[:2] != ("resources", "models") and (len(one) < 4 or one[3:] == ("name",)))
+        for one in source.broken.places
+        if one[:1] in ((), ("resources",))
+    )
+
+
+def _nameless(source: Source) -> bool:
+    """The same of a model's id."""
+    return any(
+        len(one) < 2 or (one[:2] == ("resources", "models") and (len(one) < 4 or one[3:] == ("id",)))
         for one in source.broken.places
         if one[:1] in ((), ("resources",))
     )

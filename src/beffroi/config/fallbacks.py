@@ -6,9 +6,9 @@ Only the list of the model that was asked for counts, not the lists of those on 
 end, and two models may stand in for each other.
 """
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 
+from beffroi.config.reader import nearest
 from beffroi.core.snapshot import ModelSpec
 
 MOST = 4
@@ -29,7 +29,7 @@ def faults(
             yield number, f"`{name}` is another name of `{names[name]}`", f"write {names[name]}"
         elif name not in models:
             known = ", ".join(f"`{one}`" for one in models)
-            near = difflib.get_close_matches(name, models, 1, 0.5)
+            near = nearest(name, models)
             yield (
                 number,
                 f"there is no model `{name}`; there are {known}",

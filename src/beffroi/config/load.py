@@ -12,7 +12,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from beffroi.config import toml_text, yaml_text
 from beffroi.config.environment import Overrides, lay_over
 from beffroi.config.problems import Broken, Invalid, Marks, Place, Problem, Spot, dotted
 from beffroi.config.reader import Reader
@@ -124,7 +123,15 @@ def _read_text(
     text: str, file: str, toml: bool, base: Path, environ: Mapping[str, str], overrides: Overrides
 ) -> Reading:
     problems: list[Problem] = []
-    value, marks = toml_text.read(text, file) if toml else yaml_text.read(text, file, problems)
+    value: object
+    if toml:  # a start loads no parser that it does not need
+        from beffroi.config import toml_text  # noqa: PLC0415
+
+        value, marks = toml_text.read(text, file)
+    else:
+        from beffroi.config import yaml_text  # noqa: PLC0415
+
+        value, marks = yaml_text.read(text, file, problems)
     return _reading(value, file, marks, base, environ, overrides, problems)
 
 

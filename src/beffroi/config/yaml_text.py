@@ -31,7 +31,7 @@ _HINTS = (
 _USUAL = "check indentation, quotes and brackets of this line and of the one above it"
 
 
-RESOLVERS: dict[str, list[tuple[str, re.Pattern[str]]]] = {
+_RESOLVERS: dict[str, list[tuple[str, re.Pattern[str]]]] = {
     first: [
         (f"{_TAG}null", re.compile(r"(?:~|null|Null|NULL|)$")),
         (f"{_TAG}bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$")),
@@ -51,7 +51,7 @@ RESOLVERS: dict[str, list[tuple[str, re.Pattern[str]]]] = {
 class _Loader(yaml.CSafeLoader):
     """PyYAML's own loader with the scalars of YAML 1.2."""
 
-    yaml_implicit_resolvers: dict[Any, Any] = RESOLVERS
+    yaml_implicit_resolvers: dict[Any, Any] = _RESOLVERS
 
 
 def read(text: str, file: str, problems: list[Problem]) -> tuple[object, Marks]:

@@ -40,10 +40,8 @@ def _serve(told: dict[str, Any]) -> Any:
     """The running server; the model is loaded and the address listens."""
     try:
         import xllamacpp
-    except ImportError:
-        sys.exit(
-            "The embedded engine needs the `embedded` extra: pip install 'beffroi[embedded]'. Or name an engine with --engine."
-        )
+    except ImportError as error:
+        sys.exit(_absent(error))
     p = xllamacpp.CommonParams()
     p.model.path = told["model"]
     p.model_alias = {told["alias"]}
@@ -69,6 +67,15 @@ def _serve(told: dict[str, Any]) -> Any:
     p.ui = False
     p.verbosity = 1
     return xllamacpp.Server(p)
+
+
+def _absent(error: ImportError) -> str:
+    """What to do about an engine that cannot be loaded: it is not installed, or a library that it needs is not."""
+    if error.name == "xllamacpp":
+        needs = "needs the `embedded` extra: pip install 'beffroi[embedded]'"
+    else:
+        needs = f"cannot be loaded ({error}). On Debian and Ubuntu: apt-get install libgomp1"
+    return f"The embedded engine {needs}. Or name an engine with --engine."
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:

@@ -67,6 +67,35 @@ def small_disk(at: Path, options: str) -> Iterator[Path]:
         subprocess.run([program("umount"), str(at)], check=True)
 
 
+@contextmanager
+def control_group(memory: int, cores: float) -> Iterator[Callable[[], None]]:
+    """Control groups with so many bytes and cores, of either version; → what a child calls to enter them."""
+    root, name = Path("/sys/fs/cgroup"), f"bf-test-{os.getpid()}"
+    limits = {"memory": {"memory.limit_in_bytes": f"{memory}"}, "cpu": {"cpu.cfs_quota_us": f"{int(cores * 100_000)}"}}
+    places = {root / controller / name: files for controller, files in limits.items()}
+    if (root / "cgroup.controllers").exists():
+        places = {root / name: {"memory.max": f"{memory}", "cpu.max": f"{int(cores * 100_000)} 100000"}}
+    made: list[Path] = []
+    try:
+        for place, files in places.items():
+            place.mkdir()
+            made.append(place)
+            for file, text in files.items():
+                (place / file).write_text(text)
+    except OSError as error:
+        for place in made:
+            place.rmdir()
+        pytest.skip(f"no control groups can be made here: {error}")
+
+    def enter() -> None:
+        for place in made:
+            (place / "cgroup.procs").write_text(str(os.getpid()))
+
+    yield enter
+    for place in made:
+        place.rmdir()
+
+
 def certificate(
     folder: Path, name: str, *, start: str, end: str, extensions: str = "subjectAltName=DNS:api.example,IP:127.0.0.1"
 ) -> tuple[Path, Path]:

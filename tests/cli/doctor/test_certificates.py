@@ -2,7 +2,6 @@
 """The doctor on certificates: real ones, made by openssl, each wrong in one way."""
 
 import subprocess
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -102,11 +101,3 @@ def test_without_tls_only_loopback_is_well(tmp_path: Path) -> None:
     (here,) = certificates(Scene(tmp_path))
     (everywhere,) = certificates(Scene(tmp_path, server=Server(host="0.0.0.0")))
     assert (here.state, everywhere.state) == (OK, WARNING)
-
-
-def test_looking_takes_no_time_to_speak_of(tmp_path: Path) -> None:
-    """A handshake in memory."""
-    pair = certificate(tmp_path, "good", start=day(-10), end=day(300))
-    began = time.monotonic()
-    examined(*pair)
-    assert time.monotonic() - began < 2

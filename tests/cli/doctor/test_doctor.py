@@ -77,7 +77,7 @@ def test_as_the_wrong_user_there_is_one_problem_and_not_five(tmp_path: Path) -> 
     """What cannot be looked at for want of rights is said to be so; the directory's check says whose it is."""
     data = Path(tempfile.mkdtemp(prefix="bf-"))
     (data / "snapshot.bin").write_bytes(b"x")
-    before = "import encodings.idna, google_crc32c, httptools, os, pwd, sqlalchemy, sys, uvloop; from beffroi.cli.main import main; os.setuid(65534); main(sys.argv[1:])"
+    before = "import beffroi.cli.doctor.command, encodings.idna, google_crc32c, httptools, os, pwd, sqlalchemy, sys, uvloop; from beffroi.cli.main import main; os.setuid(65534); main(sys.argv[1:])"
     ports = ["--port", str(free_port()), "--control-port", str(free_port())]
     command = [sys.executable, "-c", before, "doctor", "--json", "--data", str(data), *ports]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd="/")

@@ -2,8 +2,11 @@
 """The doctor on the machine: interpreter, cores, memory, descriptors, kernel, clock, zones."""
 
 import os
+import re
 import resource
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +16,8 @@ from beffroi.cli.doctor import clock, machine
 from beffroi.cli.doctor.machine import Build
 from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Scene
 from beffroi.config.schema import Server
-from tests.cli.doctor.support import doctor
+from tests.cli.doctor.support import control_group, doctor
+from tests.harness import program
 
 MIB = 1 << 20
 SOUND = Build("CPython", (3, 12, 1), "final", 64, debug=False, free_threaded=False, optimised=True)
@@ -99,7 +103,29 @@ def test_memory_and_cores_are_those_of_the_tightest_group(tmp_path: Path) -> Non
     (root / "a" / "b" / "cpu.max").write_text("150000 100000\n")
     (root / "a" / "cpu.max").write_text("max 100000\n")
     assert machine.available_memory(proc, root) == 400 * MIB
+    (root / "a" / "memory.stat").write_text(f"anon 1\ninactive_file {12 * MIB}\n")
+    assert machine.available_memory(proc, root) == 412 * MIB, "files in memory are given back when it is wanted"
     assert machine.cpu_quota(proc, root) == 1.5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes control groups")
+def test_a_real_control_group_that_is_too_tight_is_found(tmp_path: Path) -> None:
+    """A doctor with 150 MiB and half a core, for two workers."""
+    with control_group(150 * MIB, 0.5) as enter:
+        by = doctor("--data", tmp_path / "d", "--workers", "2", before=enter)["by"]
+    assert by["memory"]["state"] == PROBLEM and "0.1 GiB" in by["memory"]["finding"], by["memory"]
+    assert by["cores"]["state"] == WARNING and "grants 0.5" in by["cores"]["finding"], by["cores"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sets what a network namespace allows")
+def test_a_kernel_that_lets_few_connections_wait_is_found(tmp_path: Path) -> None:
+    """In a network namespace of its own."""
+    script = 'echo 64 > /proc/sys/net/core/somaxconn || exit 99; exec "$@"'
+    command = [program("unshare"), "-n", "sh", "-c", script, "sh", sys.executable, "-m", "beffroi", "doctor", "--csv"]
+    done = subprocess.run([*command, "--data", str(tmp_path / "d")], capture_output=True, text=True, check=False)
+    if not done.stdout:
+        pytest.skip("no network namespace can be had here")
+    assert re.search(r"^kernel,warning,.*only 64 new connections wait", done.stdout, re.MULTILINE), done.stdout
 
 
 def test_memory_is_judged_by_what_a_start_takes() -> None:

@@ -63,8 +63,12 @@ def test_data_of_a_newer_release_is_a_problem(tmp_path: Path) -> None:
     (found,) = running.version(Scene(tmp_path))
     assert found.state == OK
     (tmp_path / "format").write_text("99\n")
+    (tmp_path / "version").write_text("7.1.0\n")
     (found,) = running.version(Scene(tmp_path))
-    assert found.state == PROBLEM and "format 99" in found.finding
+    assert found.state == PROBLEM and "format 99" in found.finding and "Install 7.1.0 again" in found.remedy
+    (tmp_path / "format").write_text("restoring")
+    (found,) = running.version(Scene(tmp_path))
+    assert found.state == PROBLEM and "was being restored" in found.finding
     (tmp_path / "format").write_text("one\n")
     assert states(list(running.version(Scene(tmp_path)))) == [PROBLEM]
     (tmp_path / "format").write_text("1\n")

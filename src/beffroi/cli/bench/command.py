@@ -4,8 +4,6 @@
 In: a gateway, a model, bounds. Out: a table of times and rates, or one document; status 1 if a request failed.
 """
 
-import asyncio
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import uvloop
 
 from beffroi.cli import show
-from beffroi.cli.bench.load import QUANTILES, Figures, Load, Plan, quantile
+from beffroi.cli.bench.figures import QUANTILES, Figures, Plan, quantile
 from beffroi.cli.target import choose, find, gateway_options, models
 from beffroi.cli.web import Gateway
 
@@ -79,12 +76,22 @@ def bench(
     plan = Plan(choose(model, models(gateway), gateway), **bounds)
     gateway.call("POST", "/chat/completions", Plan(**{**vars(plan), "streamed": False, "max_tokens": 1}).body(0))
     with _bar(plan.requests, quiet=out.kind != "people") as progress:
-        figures = _run(Load(gateway, plan, progress))
+        figures = _run(gateway, plan, progress)
     _report(gateway, plan, figures, out)
     sys.exit(1 if figures.failed or not figures.answered else 0)
 
 
-def _run(load: Load) -> Figures:
+def _run(gateway: Gateway, plan: Plan, progress: Callable[[int], None]) -> Figures:
+    # Imported here: an event loop takes longer to load than most commands to run.
+    import asyncio  # noqa: PLC0415
+    import signal  # noqa: PLC0415
+
+    import uvloop  # noqa: PLC0415
+
+    from beffroi.cli.bench.load import Load  # noqa: PLC0415
+
+    load = Load(gateway, plan, progress)
+
     async def stoppable() -> Figures:
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, load.stop)
         return await load.run()

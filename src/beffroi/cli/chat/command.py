@@ -25,8 +25,9 @@ _COMMANDS = {
     "/usage": "what this chat took until now",
     "/help": "these lines",
     "/quit": "leave; so does Ctrl-D",
+    "\\": "at the end of a line: the question goes on in the next",
 }
-_PROMPT = "> "
+_PROMPT, _MORE = "> ", ". "
 
 
 @click.command()
@@ -81,22 +82,28 @@ def _conversation(talk: Talk) -> None:
     click.echo(f"{show.paint(talk.model, show.STRONG)} at {talk.gateway.url}. /help for more, Ctrl-D leaves.")
     while True:
         try:
-            line = input(_PROMPT).strip()
+            line = _read()
+            if line == "/quit":
+                return
+            if line.startswith("/"):
+                _command(talk, *line.split(maxsplit=1))
+            elif line:
+                _answer(talk, line)
         except EOFError:
             click.echo()
             return
         except KeyboardInterrupt:
             click.echo("\nCtrl-D leaves.")
-            continue
         except UnicodeDecodeError:
             click.echo("That was no UTF-8 text; set the terminal to it.", err=True)
-            continue
-        if line == "/quit":
-            return
-        if line.startswith("/"):
-            _command(talk, *line.split(maxsplit=1))
-        elif line:
-            _answer(talk, line)
+
+
+def _read() -> str:
+    """What is typed until a line that does not end in a backslash."""
+    line = input(_PROMPT)
+    while line.endswith("\\"):
+        line = f"{line[:-1]}\n{input(_MORE)}"
+    return line.strip()
 
 
 def _answer(talk: Talk, question: str) -> None:
@@ -141,7 +148,7 @@ def _command(talk: Talk, name: str, rest: str = "") -> None:
         for command, sentence in _COMMANDS.items():
             click.echo(f"{show.paint(command.ljust(8), show.STRONG)} {sentence}")
     else:
-        near = difflib.get_close_matches(name, _COMMANDS, 1, 0.4)
+        near = difflib.get_close_matches(name, [known for known in _COMMANDS if known[0] == "/"], 1, 0.4)
         click.echo(
             f"There is no {show.safe(name)}; {f'did you mean {near[0]}?' if near else '/help lists what there is.'}"
         )

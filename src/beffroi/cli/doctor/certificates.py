@@ -5,18 +5,22 @@ In: a `Scene`. Out: findings. A certificate is judged by a handshake with itself
 what OpenSSL refuses there (a key that does not match, one too weak, a wrong purpose) clients would be refused too.
 """
 
+import socket
 import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from beffroi.cli import target
 from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Finding, Scene
 from beffroi.supervisor.sockets import is_loopback
 
 SOON = 30  # days
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME: the dates are judged here, with a sentence
 _ROUNDS = 10
+_WAIT = 3.0  # seconds
 _EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared, not bound
 
 
@@ -31,6 +35,10 @@ class Faulty(Exception):
 def certificates(scene: Scene) -> Iterator[Finding]:
     """The API port's, and the authority's of clients."""
     server, name = scene.server, "certificate"
+    url = urlsplit(target.told(scene.data) or "") if scene.supervisor else urlsplit("")
+    if server.tls is None and url.scheme == "https":  # started with a file that was not named here
+        yield judge(name, url.netloc, served(url.hostname or "", url.port or 443), time.time())
+        return
     if server.tls is None:
         if is_loopback(server.host):
             yield Finding(name, OK, "The API is plain HTTP, on loopback only.")
@@ -42,11 +50,11 @@ def certificates(scene: Scene) -> Iterator[Finding]:
         return
     cert, key = scene.base / server.tls.certificate, scene.base / server.tls.key
     try:
-        told = shake(cert, key)
+        shown = shake(cert, key)
     except Faulty as fault:
         yield Finding(name, PROBLEM, str(fault), fault.remedy)
         return
-    yield judge(name, cert, told, time.time(), None if server.host in _EVERYWHERE else server.host)
+    yield judge(name, cert, shown, time.time(), None if server.host in _EVERYWHERE else server.host)
     if key.stat().st_mode & 0o077:
         yield Finding("certificate key", WARNING, f"{key} can be read by other users.", f"chmod 600 {key}")
     if server.tls.client_ca is not None:
@@ -80,7 +88,7 @@ def judge(name: str, file: Path | str, told: dict[str, Any], now: float, host: s
             name, WARNING, f"{file} is for {', '.join(names)}, and the API listens on {host}.",
             "Let clients use one of those names, or have it issued for this one too.",
         )  # fmt: skip
-    return Finding(name, OK, f"{file} is for {', '.join(names)}, until {until}, and its key fits.")
+    return Finding(name, OK, f"{file} is for {', '.join(names)}, until {until}.")
 
 
 def judge_authority(file: Path) -> Finding:
@@ -114,6 +122,27 @@ def judge_authority(file: Path) -> Finding:
     return Finding(name, OK, f"{file} holds {len(known)} of them.")
 
 
+def served(host: str, port: int) -> dict[str, Any]:
+    """What a listener shows its clients.
+
+    Raises:
+        OSError: it does not answer.
+    """
+    shown = ssl.get_server_certificate((host, port), timeout=_WAIT)
+    context = _trusting(cadata=shown)
+    with socket.create_connection((host, port), _WAIT) as plain, context.wrap_socket(plain) as secure:
+        return secure.getpeercert() or {}
+
+
+def _trusting(**given: Any) -> ssl.SSLContext:
+    """A client that trusts these very certificates, whoever signed them and whatever the date."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
+    client.load_verify_locations(**given)
+    return client
+
+
 def shake(cert: Path, key: Path) -> dict[str, Any]:
     """A handshake of a server that has this certificate with a client that trusts it; → what the client saw.
 
@@ -129,12 +158,9 @@ def shake(cert: Path, key: Path) -> dict[str, Any]:
                 f"Set server.tls.{setting} to a file that this user may read.",
             ) from None
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.check_hostname = False
-    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
     try:
         server.load_cert_chain(cert, key, password=_no_password)
-        client.load_verify_locations(cafile=cert)
+        client = _trusting(cafile=cert)
     except ssl.SSLError as error:
         if "KEY_VALUES_MISMATCH" in str(error):
             raise Faulty(

@@ -156,41 +156,55 @@ def available_memory(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cg
     """Bytes: what the kernel says is available, or what the tightest control group leaves, if that is less."""
     told = dict(line.split(":", 1) for line in (proc / "meminfo").read_text().splitlines() if ":" in line)
     free = int(told.get("MemAvailable", told["MemFree"]).split()[0]) * 1024
-    for group in _groups(proc, groups):
-        limit, used = (_number(group / name) for name in ("memory.max", "memory.current"))
+    for group in _groups(proc, groups, "memory"):
+        limit = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
+        used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes")
         if limit is not None and used is not None:
-            free = min(free, max(0, int(limit - used)))
+            free = min(free, max(0, limit - used + _cache(group)))
     return free
 
 
 def cpu_quota(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> float | None:
     """Cores that the tightest control group grants; None: no limit."""
     found = []
-    for group in _groups(proc, groups):
+    for group in _groups(proc, groups, "cpu"):
         try:
             quota, period = (group / "cpu.max").read_text().split()
         except (OSError, ValueError):
-            continue
-        if quota.isdigit() and int(period):
+            quota, period = (str(_number(group / f"cpu.cfs_{name}_us") or 0) for name in ("quota", "period"))
+        if quota.isdigit() and int(quota) and int(period):
             found.append(int(quota) / int(period))
     return min(found, default=None)
 
 
-def _groups(proc: Path, groups: Path) -> Iterator[Path]:
-    """This process's control group (version 2) and those around it."""
+def _groups(proc: Path, groups: Path, controller: str) -> Iterator[Path]:
+    """This process's control groups that rule a resource, and those around them: of version 2, and of version 1."""
     try:
         lines = (proc / "self" / "cgroup").read_text().splitlines()
     except OSError:
         return
     for line in lines:
-        if line.startswith("0::/"):
-            group = groups / line[4:]
-            yield from (group, *(parent for parent in group.parents if parent.is_relative_to(groups)))
+        _, names, path = line.split(":", 2)
+        if names and controller not in names.split(","):
+            continue
+        root = groups / controller if names else groups
+        group = root / path.lstrip("/")
+        yield from (group, *(parent for parent in group.parents if parent.is_relative_to(root)))
 
 
-def _number(file: Path) -> float | None:
+def _cache(group: Path) -> int:
+    """Bytes of files that a group holds in memory and gives back when they are wanted."""
     try:
-        return float(file.read_text())
+        lines = (group / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    told = dict(line.split() for line in lines)
+    return int(told.get("total_inactive_file") or told.get("inactive_file") or 0)
+
+
+def _number(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
     except (OSError, ValueError):  # "max": no limit
         return None
 

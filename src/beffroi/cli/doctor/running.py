@@ -16,7 +16,7 @@ from typing import Any
 from beffroi.cli.client import Failure, call
 from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Finding, Scene, sentence
 from beffroi.cli.settings import count
-from beffroi.core.layout import FORMAT
+from beffroi.core.layout import FORMAT, FORMAT_FILE, RESTORING, written_by
 from beffroi.supervisor.sockets import is_loopback
 
 _LISTEN = "0A"  # state of a socket in /proc/net/tcp
@@ -44,7 +44,7 @@ def configuration(scene: Scene) -> Iterator[Finding]:
 
 def version(scene: Scene) -> Iterator[Finding]:
     """Whether this release can open what is there."""
-    name, file = "data version", scene.data / "format"
+    name, file = "data version", scene.data / FORMAT_FILE
     try:
         text = file.read_text("ascii").strip()
     except FileNotFoundError:
@@ -63,8 +63,13 @@ def version(scene: Scene) -> Iterator[Finding]:
     except (OSError, UnicodeDecodeError) as error:
         yield Finding(name, PROBLEM, f"{file} cannot be read: {error}.", "Restore the data directory from a backup.")
         return
-    newer = "Install the newer release again, or restore the backup made before the upgrade."
-    if not text.isdigit():
+    newer = f"Install {written_by(scene.data) or 'the newer release'} again, or go back as the page Upgrade says: `beffroi backup restore`."
+    if text == RESTORING:
+        yield Finding(
+            name, PROBLEM, f"A backup was being restored into {scene.data}, and part of it is missing.",
+            "Empty the directory, and run `beffroi backup restore` again.",
+        )  # fmt: skip
+    elif not text.isdigit():
         yield Finding(
             name,
             PROBLEM,
@@ -84,7 +89,7 @@ def _judge_ledger(name: str, database: Path, layout: str, newer: str) -> Finding
     from sqlalchemy import text  # noqa: PLC0415
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 
-    from beffroi.store.engine import HEAD, open_engine, reading  # noqa: PLC0415
+    from beffroi.store.engine import HEAD, knows, open_engine, reading  # noqa: PLC0415
 
     engine = open_engine(database, read_only=True)
     try:
@@ -97,7 +102,7 @@ def _judge_ledger(name: str, database: Path, layout: str, newer: str) -> Finding
         )  # fmt: skip
     finally:
         engine.dispose()
-    if found > HEAD:
+    if not knows(found):
         return Finding(
             name, PROBLEM, f"A newer Beffroi wrote the ledger: version {found}, and this one knows {HEAD}.", newer
         )

@@ -15,12 +15,13 @@ import click
 
 from beffroi.cli.client import Failure
 from beffroi.cli.importer import litellm, opengatellm
-from beffroi.cli.importer.draft import Draft, as_yaml
+from beffroi.cli.importer.draft import Draft
 from beffroi.cli.importer.keys import Keys
 from beffroi.cli.importer.pools import Pools
 from beffroi.cli.importer.reading import Unreadable, read
 from beffroi.config.compile import compile_config
 from beffroi.config.load import Invalid, parse
+from beffroi.config.write import to_yaml
 
 LEFT_OUT = 3
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -118,7 +119,7 @@ def _create(path: Path, text: str, mode: int) -> None:
 def _finish(file: Path, pools: Pools, made: Keys | None, files: _Files, dry_run: bool, as_json: bool) -> None:
     draft, report = pools.draft, pools.report
     script = made.script(file.name, files.script.name) if made else None
-    text = as_yaml(
+    text = to_yaml(
         draft.document(files.folder.name),
         f"Made from {file.name} by `beffroi import`. Run it with: beffroi serve --config {files.output.name}",
     )
@@ -176,6 +177,6 @@ def _check(draft: Draft) -> None:
         if "api_key" in engine:
             engine["api_key"] = "env:SECRET"
     try:
-        compile_config([parse(as_yaml(document, ""), "what was made of it")], 1, {"SECRET": "x"})
+        compile_config([parse(to_yaml(document, ""), "what was made of it")], 1, {"SECRET": "x"})
     except Invalid as error:
         raise Failure(f"{error}\nThis cannot be served; change the file so that these do not come up.") from None

@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configuration that is being made: engines without doubles, models with their pools, keys of engines apart.
 
-In: what converters found. Out: the text of `beffroi.yaml`, the files of secrets beside it, and what `serve` needs.
+In: what converters found. Out: the configuration as plain data, the texts of secrets beside it, and what `serve` needs.
 """
 
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-import yaml
-
 from beffroi.cli.importer.engines import Address
-from beffroi.config.yaml_text import RESOLVERS
 from beffroi.core.money import parse_nano
 
 # What people write where an engine wants no key.
@@ -129,24 +126,6 @@ class Draft:
     def _reference(engine: Engine, folder: str) -> str:
         secret = engine.secret
         return f"env:{secret.variable}" if secret and secret.variable else f"file:{folder}/{engine.name}"
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes text that either version of YAML takes for something else: `off`, which is 1.1's, and `1e3`, which is 1.2's."""
-
-    yaml_implicit_resolvers: dict[Any, Any] = {  # noqa: RUF012 - as the class above declares it
-        first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *resolvers]
-        for first, resolvers in (dict.fromkeys(yaml.SafeDumper.yaml_implicit_resolvers, ()) | RESOLVERS).items()
-    }
-
-
-def as_yaml(document: dict[str, Any], head: str) -> str:
-    """The text of the file, with comments above it."""
-    comments = "".join(f"# {line}\n" for line in head.splitlines())
-    text: str = yaml.dump(
-        document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
-    )
-    return comments + text
 
 
 def amount(value: Any, times: int = 1) -> Decimal:

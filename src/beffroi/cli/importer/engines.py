@@ -135,8 +135,8 @@ def address_of(prefix: str, base: str | None) -> Address:
         hint = f"add `api_base`, or set {variable} and import again" if variable else "add the address of the engine"
         raise Foreign("there is no address of the engine", hint)
     if base is None:
-        whose = SPEAK_OPENAI.get(prefix, "a service that the name alone tells" if not prefix else f"`{prefix}`")
-        raise Foreign(f"without an address it is {whose}, a remote service; Beffroi calls your engines and nobody else")
+        whose = SPEAK_OPENAI.get(prefix, f"`{prefix}`" if prefix else "OpenAI or another service by its name")
+        raise Foreign(f"without an address it is {whose}, which is remote; Beffroi calls your engines and nobody else")
     return _address(base, kind)
 
 
