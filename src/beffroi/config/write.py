@@ -32,7 +32,9 @@ def scalar(value: Any) -> str:
         return f"[{', '.join(map(scalar, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{name}: {scalar(part)}' for name, part in value.items())}}}"
-    return json.dumps(value, ensure_ascii=False)
+    quoted = json.dumps(value, ensure_ascii=False)
+    # JSON lets pass what YAML does not, or folds: control characters beyond ASCII, line separators.
+    return "".join(sign if sign.isprintable() else f"\\U{ord(sign):08x}" for sign in quoted)
 
 
 def _block(group: dict[str, Any], depth: int) -> Iterator[str]:
