@@ -47,7 +47,17 @@ def body_for(x: Exchange, upstream_model: str, kind: str) -> bytes:
         and _choice(fields["tool_choice"]) == "none"
     ):
         changes["tools"] = changes["tool_choice"] = None  # it shows the tools to the model all the same
+    if counts_one(x, kind):
+        changes["logprobs"] = True
     return edited(fields, changes) if changes else x.body
+
+
+def counts_one(x: Exchange, kind: str) -> bool:
+    """Whether the engine's usage will be that of one choice of several: llama.cpp's, where the answer comes whole.
+
+    The tokens of the others are those that their logprobs list, which are asked for and taken out again.
+    """
+    return kind == "llamacpp" and x.endpoint == "chat" and x.request.n > 1 and not x.request.stream
 
 
 def inputs_of(request: Request) -> list[Any]:
