@@ -134,6 +134,9 @@ def test_several_choices_of_the_embedded_engine_are_all_billed(gateway: Gateway,
         shown = one.parse().usage
         (row,) = gateway.served.settled([str(one.headers["x-request-id"])])[str(one.headers["x-request-id"])]
         assert shown is not None and row["output_tokens"] == shown.completion_tokens > usage.completion_tokens // 3
+    many = client.completions.create(model="beffroi-tiny", prompt="Once", n=3, max_tokens=9)
+    assert many.usage is not None and 9 < many.usage.completion_tokens <= 27
+    assert [choice.logprobs for choice in many.choices] == [None] * 3
 
 
 def test_completions_models_and_aliases(client: OpenAI) -> None:

@@ -47,8 +47,8 @@ def body_for(x: Exchange, upstream_model: str, kind: str) -> bytes:
         and _choice(fields["tool_choice"]) == "none"
     ):
         changes["tools"] = changes["tool_choice"] = None  # it shows the tools to the model all the same
-    if counts_one(x, kind):
-        changes["logprobs"] = True
+    if counts_one(x, kind) and not wants_logprobs(request):
+        changes["logprobs"] = True if x.endpoint == "chat" else 1
     return edited(fields, changes) if changes else x.body
 
 
@@ -57,7 +57,12 @@ def counts_one(x: Exchange, kind: str) -> bool:
 
     The tokens of the others are those that their logprobs list, which are asked for and taken out again.
     """
-    return kind == "llamacpp" and x.endpoint == "chat" and x.request.n > 1 and not x.request.stream
+    return kind == "llamacpp" and x.endpoint != "embeddings" and x.request.n > 1 and not x.request.stream
+
+
+def wants_logprobs(request: Request) -> bool:
+    """Whether the client asked for them: `true` in a chat, a count in a completion."""
+    return bytes(request.fields.get("logprobs", b"0")) not in (b"0", b"false", b"null")
 
 
 def inputs_of(request: Request) -> list[Any]:

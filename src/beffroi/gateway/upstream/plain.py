@@ -12,7 +12,7 @@ import msgspec
 from beffroi.core.clock import Clock
 from beffroi.core.errors import BeffroiError, EngineBroken, EngineError, EngineRejected
 from beffroi.core.exchange import Exchange
-from beffroi.gateway.upstream.dialect import counts_one
+from beffroi.gateway.upstream.dialect import counts_one, wants_logprobs
 from beffroi.wire.openai.answer import (
     Usage,
     count_by_logprobs,
@@ -135,7 +135,7 @@ def _needs_mending(body: bytes) -> bool:
 
 def _of_all(x: Exchange, choices: list[Any], usage: Usage | None) -> Usage | None:
     """Usage of all choices, where the engine counted one; the client sees logprobs only if it asked for them."""
-    made = count_by_logprobs(choices, keep=bytes(x.request.fields.get("logprobs", b"")) == b"true")
+    made = count_by_logprobs(choices, keep=wants_logprobs(x.request))
     if usage is None or made is None:
         return usage
     one = usage.tokens
