@@ -120,6 +120,25 @@ def test_embeddings_are_the_same_in_both_forms(client: OpenAI, model: str) -> No
     assert packed.usage.prompt_tokens == floats.usage.prompt_tokens > 0
 
 
+def test_several_choices_of_the_embedded_engine_are_all_billed(gateway: Gateway, client: OpenAI) -> None:
+    """llama.cpp itself counts one of them; the sum is what the choices list where they are asked to."""
+    create = client.chat.completions.with_raw_response.create
+    hot: Any = {"model": "beffroi-tiny", "n": 3, "temperature": 1.2, "max_tokens": 30}
+    raw = create(messages=[{"role": "user", "content": "What is 1 + 1?"}], logprobs=True, **hot)
+    listed = [choice.logprobs.content or [] for choice in raw.parse().choices if choice.logprobs]
+    usage = raw.parse().usage
+    assert len(listed) == 3 and usage is not None and usage.completion_tokens == sum(map(len, listed))
+    quiet = create(messages=[{"role": "user", "content": "What is 1 + 1?"}], **hot)
+    assert [choice.logprobs for choice in quiet.parse().choices] == [None] * 3
+    for one in (raw, quiet):
+        shown = one.parse().usage
+        (row,) = gateway.served.settled([str(one.headers["x-request-id"])])[str(one.headers["x-request-id"])]
+        assert shown is not None and row["output_tokens"] == shown.completion_tokens > usage.completion_tokens // 3
+    many = client.completions.create(model="beffroi-tiny", prompt="Once", n=3, max_tokens=9)
+    assert many.usage is not None and 9 < many.usage.completion_tokens <= 27
+    assert [choice.logprobs for choice in many.choices] == [None] * 3
+
+
 def test_completions_models_and_aliases(client: OpenAI) -> None:
     """The rest of the family."""
     assert client.completions.create(model="beffroi-tiny", prompt="Once", max_tokens=8).choices[0].text

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 # Text that is no other scalar, begins no YAML construct, and holds no `: ` or ` #`.
-_BARE = re.compile(r"(?!(?:true|false|null)$)[A-Za-z/][A-Za-z0-9_./@+-]*(?::[A-Za-z0-9_./@+-]+)*", re.IGNORECASE)
+_BARE = re.compile(
+    r"(?!(?:true|false|null|yes|no|on|off|y|n)$)[A-Za-z/][A-Za-z0-9_./@+-]*(?::[A-Za-z0-9_./@+-]+)*", re.IGNORECASE
+)
 
 
 def to_yaml(document: dict[str, Any], head: str) -> str:

@@ -272,3 +272,25 @@ def test_interim_answers_are_passed_over() -> None:
     run = ask(Rig())
     run.feed(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" + plain(body()))
     assert run.answer.status == 200
+
+
+def test_several_choices_of_llamacpp_are_billed_by_the_tokens_that_their_logprobs_list() -> None:
+    """Its usage is that of one choice. The client gets the logprobs if it asked for them; without them nothing is guessed."""
+
+    def choice(index: int, tokens: int) -> dict[str, Any]:
+        listed = {"content": [{"token": "a", "logprob": -0.5}] * tokens}
+        message = {"role": "assistant", "content": "a" * tokens}
+        return {"index": index, "message": message, "finish_reason": "stop", "logprobs": listed}
+
+    told = body(choices=[choice(0, 3), choice(1, 5)], usage={"prompt_tokens": 9, "completion_tokens": 3})
+    for asked in ({}, {"logprobs": True}):
+        run = answered(told, "llamacpp", n=2, **asked)
+        assert run.upstream["logprobs"] is True
+        assert run.answer.json["usage"]["completion_tokens"] == 8
+        assert run.settlement.tokens == Tokens(9, 0, 8, 0)
+        shown = [bool(choice["logprobs"]) for choice in run.answer.json["choices"]]
+        assert shown == [bool(asked)] * 2
+    assert "logprobs" not in answered(told, "vllm", n=2).upstream
+    bare = [{**choice(index, 3), "logprobs": None} for index in (0, 1)]
+    run = answered(body(choices=bare, usage={"prompt_tokens": 9, "completion_tokens": 3}), "llamacpp", n=2)
+    assert run.settlement.tokens == Tokens(9, 0, 3, 0)

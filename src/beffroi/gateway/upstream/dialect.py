@@ -47,7 +47,22 @@ def body_for(x: Exchange, upstream_model: str, kind: str) -> bytes:
         and _choice(fields["tool_choice"]) == "none"
     ):
         changes["tools"] = changes["tool_choice"] = None  # it shows the tools to the model all the same
+    if counts_one(x, kind) and not wants_logprobs(request):
+        changes["logprobs"] = True if x.endpoint == "chat" else 1
     return edited(fields, changes) if changes else x.body
+
+
+def counts_one(x: Exchange, kind: str) -> bool:
+    """Whether the engine's usage will be that of one choice of several: llama.cpp's, where the answer comes whole.
+
+    The tokens of the others are those that their logprobs list, which are asked for and taken out again.
+    """
+    return kind == "llamacpp" and x.endpoint != "embeddings" and x.request.n > 1 and not x.request.stream
+
+
+def wants_logprobs(request: Request) -> bool:
+    """Whether the client asked for them: `true` in a chat, a count in a completion."""
+    return bytes(request.fields.get("logprobs", b"0")) not in (b"0", b"false", b"null")
 
 
 def inputs_of(request: Request) -> list[Any]:

@@ -12,8 +12,10 @@ import msgspec
 from beffroi.core.clock import Clock
 from beffroi.core.errors import BeffroiError, EngineBroken, EngineError, EngineRejected
 from beffroi.core.exchange import Exchange
+from beffroi.gateway.upstream.dialect import counts_one, wants_logprobs
 from beffroi.wire.openai.answer import (
     Usage,
+    count_by_logprobs,
     counted_usage,
     fault_of,
     finish_of,
@@ -131,6 +133,15 @@ def _needs_mending(body: bytes) -> bool:
     ) or not (b'"index":' in body and b'"finish_reason":' in body)
 
 
+def _of_all(x: Exchange, choices: list[Any], usage: Usage | None) -> Usage | None:
+    """Usage of all choices, where the engine counted one; the client sees logprobs only if it asked for them."""
+    made = count_by_logprobs(choices, keep=wants_logprobs(x.request))
+    if usage is None or made is None:
+        return usage
+    one = usage.tokens
+    return counted_usage(one.input + one.cached, max(made, one.completion), one.cached)
+
+
 class PlainAnswer(Collected):
     """One JSON answer: our id, the public model name, usage and backend are set; all else passes as it came."""
 
@@ -152,10 +163,13 @@ class PlainAnswer(Collected):
             changes["object"] = "text_completion" if x.endpoint == "completions" else "chat.completion"
             raw = fields["choices"]
             try:
-                if _needs_mending(body):
+                several = counts_one(x, x.member.kind)
+                if several or _needs_mending(body):
                     changes["choices"] = choices = mend_choices(raw, x.id)
                     if not choices:
                         return EngineBroken("An engine answered with nothing.", retry_after=1)
+                    if several:
+                        usage = _of_all(x, choices, usage)
             except msgspec.MsgspecError:
                 return EngineBroken("An engine's answer is not what was asked.", retry_after=1)
             # the field is at the end of what most engines send: a glance there saves reading the whole again

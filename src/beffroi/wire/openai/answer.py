@@ -142,6 +142,18 @@ def mend_choices(raw: Raw, prefix: str) -> list[Any]:
     return choices
 
 
+def count_by_logprobs(choices: list[Any], *, keep: bool) -> int | None:
+    """How many tokens all choices of an answer list in their logprobs, which go unless `keep`; None: not all list them."""
+    total: int | None = 0
+    for choice in choices:
+        logprobs = choice.get("logprobs") if isinstance(choice, dict) else None
+        listed = logprobs.get("content") if isinstance(logprobs, dict) else None
+        total = None if total is None or not isinstance(listed, list) else total + len(listed)
+        if not keep and logprobs is not None:
+            choice["logprobs"] = None
+    return total
+
+
 class _Outcome(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
