@@ -64,7 +64,9 @@ def read(text: str, file: str, problems: list[Problem]) -> tuple[object, Marks]:
     loader = _Loader(text)
     walk = _Walk(loader, Marks(file), problems)
     try:
-        _require_flat(text, file)
+        if (spot := too_deep(text)) is not None:
+            spot = Spot(file, spot.line, spot.column)
+            raise Invalid([Problem(spot, "", "is nested too deep or too large", _SMALLER)])
         root = loader.get_single_node()
         return (None if root is None else walk.plain(root, ())), walk.marks
     except yaml.MarkedYAMLError as error:
@@ -87,21 +89,22 @@ def read(text: str, file: str, problems: list[Problem]) -> tuple[object, Marks]:
         loader.dispose()
 
 
-def _require_flat(text: str, file: str) -> None:
-    """Look at the depth before nodes are made: the C library makes them by recursion, and its stack has no guard.
+def too_deep(text: str) -> Spot | None:
+    """Where a text goes deeper than `MAX_DEPTH` levels, its file left empty. To be asked before nodes are made: the C library
+    makes them by recursion without a guard of its stack.
 
     Raises:
-        Invalid, yaml.YAMLError: nested too deep, or not YAML.
+        yaml.YAMLError: it is not YAML.
     """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH + 1:
-                spot = Spot(file, event.start_mark.line + 1, event.start_mark.column + 1)
-                raise Invalid([Problem(spot, "", "is nested too deep or too large", _SMALLER)])
+                return Spot("", event.start_mark.line + 1, event.start_mark.column + 1)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+    return None
 
 
 class _Walk:

@@ -10,10 +10,11 @@ from typing import Any
 
 import yaml
 
+from beffroi.config.yaml_text import MAX_DEPTH, too_deep
+
 Place = tuple[str | int, ...]
 MAX_FILE = 4 << 20
 MAX_VALUES = 200_000
-MAX_DEPTH = 32
 
 
 class Unreadable(ValueError):
@@ -123,6 +124,8 @@ def _parse(text: str, file: str) -> tuple[Any, dict[Place, int]]:
     lines: dict[Place, int] = {}
     count = 0
     try:
+        if (spot := too_deep(text)) is not None:
+            raise Unreadable(f"{file}:{spot.line}: is nested too deep or too large")
         loader = yaml.CSafeLoader(text)
     except yaml.YAMLError as error:  # a character that no YAML may have
         raise Unreadable(f"{file}: is not YAML: {' '.join(str(error).split())}") from None
