@@ -169,5 +169,7 @@ def test_a_secret_that_stands_in_no_file_is_told_and_not_waited_for(folder: Path
     (folder / "folder").mkdir()
     (folder / "long").write_text("x" * 70_000)
     for reference in ("file:pipe", "file:folder", "file:/dev/zero", "file:long", r"file:a\0b"):
-        problems, _ = looked_at(folder, f'resources: {{engines: [{{name: a, url: "http://x", api_key: "{reference}"}}]}}')
+        problems, _ = looked_at(
+            folder, f'resources: {{engines: [{{name: a, url: "http://x", api_key: "{reference}"}}]}}'
+        )
         assert names(problems) == ["resources.engines[0].api_key"], reference

@@ -61,7 +61,7 @@ def look_up(reference: str, base: Path, environ: Mapping[str, str]) -> str:
 def _content(path: Path) -> str:
     """The text of a file; empty when it is none, or too long for a secret. Waits for nobody: a pipe may never be written."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
+    with os.fdopen(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise Unreadable(f"{path} is no regular file", "put the secret into a file of its own")
         raw = file.read(_LONGEST + 1)

@@ -90,8 +90,9 @@ def read(text: str, file: str, problems: list[Problem]) -> tuple[object, Marks]:
 
 
 def too_deep(text: str) -> Spot | None:
-    """Where a text goes deeper than `MAX_DEPTH` levels, its file left empty. To be asked before nodes are made: the C library
-    makes them by recursion without a guard of its stack.
+    """Where a text goes deeper than `MAX_DEPTH` levels, its file left empty.
+
+    To be asked before nodes are made: the C library makes them by recursion without a guard of its stack.
 
     Raises:
         yaml.YAMLError: it is not YAML.
@@ -101,7 +102,8 @@ def too_deep(text: str) -> Spot | None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH + 1:
-                return Spot("", event.start_mark.line + 1, event.start_mark.column + 1)
+                mark = event.start_mark
+                return Spot("", mark.line + 1, mark.column + 1) if mark else Spot("", 1)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
     return None

@@ -180,7 +180,13 @@ def read(archive: Path, into: Path | None = None, told: Told | None = None) -> M
                     raise NotWhole(f"{name} stands in it twice")
                 else:
                     found[name] = _take(_chunks(tar, member), None if into is None else into / name)
-    except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile, ValueError) as error:  # ValueError: names, numbers
+    except (
+        tarfile.TarError,
+        zlib.error,
+        EOFError,
+        gzip.BadGzipFile,
+        ValueError,
+    ) as error:  # ValueError: names, numbers
         raise NotWhole(f"it is damaged or cut short: {error}") from None
     if manifest is None:
         raise NotWhole("it is cut short: the manifest at its end is missing")

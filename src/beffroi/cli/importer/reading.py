@@ -124,8 +124,6 @@ def _parse(text: str, file: str) -> tuple[Any, dict[Place, int]]:
     lines: dict[Place, int] = {}
     count = 0
     try:
-        if (spot := too_deep(text)) is not None:
-            raise Unreadable(f"{file}:{spot.line}: is nested too deep or too large")
         loader = yaml.CSafeLoader(text)
     except yaml.YAMLError as error:  # a character that no YAML may have
         raise Unreadable(f"{file}: is not YAML: {' '.join(str(error).split())}") from None
@@ -150,6 +148,8 @@ def _parse(text: str, file: str) -> tuple[Any, dict[Place, int]]:
         return loader.construct_object(node)
 
     try:
+        if (spot := too_deep(text)) is not None:
+            raise Unreadable(f"{file}:{spot.line}: is nested too deep or too large")
         root = loader.get_single_node()
         return (None if root is None else plain(root, ())), lines
     except yaml.MarkedYAMLError as error:
