@@ -16,6 +16,7 @@ from beffroi.cli.data import data_directory
 from beffroi.core.key import public_id
 from beffroi.core.state import load_keys
 from tests.control.fakes import Control, WorkerThread, control
+from tests.harness import ROOT
 
 Done = subprocess.CompletedProcess[str]
 
@@ -143,3 +144,27 @@ def test_the_data_directory_is_looked_for_in_five_places(tmp_path: Path, monkeyp
     monkeypatch.setenv("BEFFROI_DATA", "elsewhere")
     assert data_directory(None) == tmp_path / "elsewhere"
     assert data_directory(Path("~/mine")) == tmp_path / "home" / "mine"
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        ("config show >&-", 0, ""),
+        ("config show <&- >&- 2>&-", 0, ""),
+        ("backup create - --data none >&-", 69, "no control process"),
+        ("config show > /dev/full", 1, "there is no space left"),
+        ("--help > /dev/full", 1, "there is no space left"),
+        ("config schema | head -c 1 > /dev/null", 0, ""),
+        (r"keys show $'\xff'", 2, "is no text"),
+        (r"usage --key $'\xed\xa0\x80'", 2, "is no text"),
+    ],
+)
+def test_where_nobody_listens_or_what_is_no_text_ends_in_no_traceback(
+    tmp_path: Path, command: str, status: int, said: str
+) -> None:
+    """Closed descriptors, a full disk under standard output, a reader that leaves, bytes that are no text."""
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    line = f"{sys.executable} -m beffroi {command}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, env=env, check=False)
+    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (status, True, False), done.stderr
+    assert done.stderr.count("\n") <= 1
