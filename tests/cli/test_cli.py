@@ -58,6 +58,16 @@ def test_a_key_is_made_listed_and_revoked(running: Control) -> None:
     assert any("app one" in line and "revoked" in line for line in listed.stdout.splitlines())
 
 
+def test_a_name_moves_no_terminals_cursor(running: Control) -> None:
+    """Signs that turn the direction of text, or begin a command to the terminal in eight bits, are shown as no sign."""
+    made = beffroi("keys", "create", "x\u202ey\x9b31m", data=running.data)
+    rotated = beffroi("keys", "rotate", public_id(made.stdout.strip()) or "", "--overlap", "1h", data=running.data)
+    revoked = beffroi("keys", "revoke", public_id(rotated.stdout.strip()) or "", data=running.data)
+    for done in (made, rotated, revoked):
+        assert (done.returncode, "x\ufffdy\ufffd31m" in done.stderr + done.stdout) == (0, True), done
+        assert "\x9b" not in done.stderr + done.stdout
+
+
 def test_every_command_speaks_json(running: Control) -> None:
     """One document on standard output."""
     made = json.loads(beffroi("keys", "create", "j", "--json", data=running.data).stdout)
