@@ -174,8 +174,9 @@ def test_an_engine_builds_the_image_and_runs_it_read_only() -> None:
     """By whichever engine is there; where it cannot have the base image, that is said."""
     program, tag, port = engine(), f"beffroi-test-{os.getpid()}", free_port()
     base = ["--build-arg", f"BASE={os.environ['BEFFROI_OCI_BASE']}"] if "BEFFROI_OCI_BASE" in os.environ else []
+    form = ["--format", "docker"] if program == "podman" else []
     built = subprocess.run(
-        [program, "build", *base, "-f", str(RECIPE), "-t", tag, str(ROOT)],
+        [program, "build", *form, *base, "-f", str(RECIPE), "-t", tag, str(ROOT)],
         capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     if built.returncode != 0 and re.search(r"(?i)pull|manifest|resolve|registry|short-name", built.stderr):

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 # Text that is no other scalar, begins no YAML construct, and holds no `: ` or ` #`.
-_BARE = re.compile(r"(?!(?:true|false|null)$)[A-Za-z/][A-Za-z0-9_./@+-]*(?::[A-Za-z0-9_./@+-]+)*", re.IGNORECASE)
+_BARE = re.compile(
+    r"(?!(?:true|false|null|yes|no|on|off|y|n)$)[A-Za-z/][A-Za-z0-9_./@+-]*(?::[A-Za-z0-9_./@+-]+)*", re.IGNORECASE
+)
 
 
 def to_yaml(document: dict[str, Any], head: str) -> str:
@@ -30,7 +32,9 @@ def scalar(value: Any) -> str:
         return f"[{', '.join(map(scalar, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{name}: {scalar(part)}' for name, part in value.items())}}}"
-    return json.dumps(value, ensure_ascii=False)
+    quoted = json.dumps(value, ensure_ascii=False)
+    # JSON lets pass what YAML does not, or folds: control characters beyond ASCII, line separators.
+    return "".join(sign if sign.isprintable() else f"\\U{ord(sign):08x}" for sign in quoted)
 
 
 def _block(group: dict[str, Any], depth: int) -> Iterator[str]:

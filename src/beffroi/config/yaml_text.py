@@ -31,24 +31,27 @@ _HINTS = (
 _USUAL = "check indentation, quotes and brackets of this line and of the one above it"
 
 
+_RESOLVERS: dict[str, list[tuple[str, re.Pattern[str]]]] = {
+    first: [
+        (f"{_TAG}null", re.compile(r"(?:~|null|Null|NULL|)$")),
+        (f"{_TAG}bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$")),
+        (f"{_TAG}int", re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$")),
+        (
+            f"{_TAG}float",
+            re.compile(
+                r"(?:[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf)|\.nan)$"
+            ),
+        ),
+        (f"{_TAG}merge", re.compile(r"<<$")),
+    ]
+    for first in ["", *"~nNtTfF+-.0123456789<"]
+}
+
+
 class _Loader(yaml.CSafeLoader):
     """PyYAML's own loader with the scalars of YAML 1.2."""
 
-    yaml_implicit_resolvers: dict[Any, Any] = {  # noqa: RUF012 - as the class above declares it
-        first: [
-            (f"{_TAG}null", re.compile(r"(?:~|null|Null|NULL|)$")),
-            (f"{_TAG}bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$")),
-            (f"{_TAG}int", re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$")),
-            (
-                f"{_TAG}float",
-                re.compile(
-                    r"(?:[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf)|\.nan)$"
-                ),
-            ),
-            (f"{_TAG}merge", re.compile(r"<<$")),
-        ]
-        for first in ["", *"~nNtTfF+-.0123456789<"]
-    }
+    yaml_implicit_resolvers: dict[Any, Any] = _RESOLVERS
 
 
 def read(text: str, file: str, problems: list[Problem]) -> tuple[object, Marks]:
