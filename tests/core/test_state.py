@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from beffroi import __version__
 from beffroi.control.snapshots import KeyFiles, publish_config
 from beffroi.core import snapshot
+from beffroi.core.layout import VERSION_FILE
 from beffroi.core.snapshot import Config, Damaged, KeyBase, KeyRecord, Settings
 from beffroi.core.state import KEYS, LOG, SNAPSHOT, holds, load_config, load_keys, load_keys_in_slices
 
@@ -197,7 +199,12 @@ def test_whether_the_directory_holds_a_config_is_told_by_its_content(tmp_path: P
     publish_config(tmp_path, config(0, "a"))
     assert not holds(tmp_path, config(0, "a")), "there is no key table"
     KeyFiles(tmp_path, [key(1)], dict(PEPPERS)).close()
+    assert not holds(tmp_path, config(0, "a")), "another release may have left it"
+    (tmp_path / VERSION_FILE).write_text(f"{__version__}\n")
     assert holds(tmp_path, config(0, "a"))
+    (tmp_path / VERSION_FILE).write_text("0.0.1\n")
+    assert not holds(tmp_path, config(0, "a"))
+    (tmp_path / VERSION_FILE).write_text(f"{__version__}\n")
     assert not holds(tmp_path, config(0, "b"))
     assert not holds(tmp_path, Config(0, Settings(max_body=17), config(0, "a").engines, ()))
     (tmp_path / KEYS).write_bytes(b"torn")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from beffroi import __version__
+from beffroi.core.layout import written_by
 from beffroi.core.snapshot import Config, Damaged, KeyBase, KeyDelta, KeyRecord, unseal
 
 SNAPSHOT, KEYS, LOG = "snapshot.bin", "keys.bin", "keys.log"
@@ -47,7 +49,12 @@ def load_config(data: Path) -> Config:
 
 
 def holds(data: Path, config: Config) -> bool:
-    """Whether this config, whatever its revision, is the one that lies there, with a key table beside it."""
+    """Whether this config, whatever its revision, is the one that lies there, with a key table, left by this release.
+
+    What another release left may have to be migrated first, by control alone.
+    """
+    if written_by(data) != __version__:
+        return False
     try:
         before = load_config(data)
         _read_keys(data)
