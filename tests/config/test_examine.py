@@ -173,3 +173,18 @@ def test_a_secret_that_stands_in_no_file_is_told_and_not_waited_for(folder: Path
             folder, f'resources: {{engines: [{{name: a, url: "http://x", api_key: "{reference}"}}]}}'
         )
         assert names(problems) == ["resources.engines[0].api_key"], reference
+
+
+def test_certificates_that_stand_in_no_file_are_told_and_not_waited_for(folder: Path) -> None:
+    """A pipe that nobody writes to, a device without end."""
+    os.mkfifo(folder / "tls.pipe")
+    for path in ("tls.pipe", "/dev/zero"):
+        problems, _ = looked_at(folder, f"server: {{tls: {{certificate: {path}, key: {path}, client_ca: {path}}}}}")
+        assert all("no regular file" in problem.message for problem in problems)
+        assert names(problems) == ["server.tls.certificate", "server.tls.key", "server.tls.client_ca"]
+
+
+def test_a_variable_of_thousands_of_figures_is_a_fault(folder: Path) -> None:
+    """Python itself refuses to read such a number."""
+    examined = examine(None, {"BEFFROI_SERVER__PORT": "9" * 5000})
+    assert names(examined.problems) == ["server.port"]

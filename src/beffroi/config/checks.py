@@ -144,7 +144,9 @@ def check_tls(source: Source) -> list[Problem]:
 
 def _unreadable(path: Path) -> str:
     try:
-        path.read_bytes()
+        if path.exists() and not path.is_file():  # a pipe may never be written, a device never end
+            return "it is no regular file"
+        path.open("rb").close()
     except OSError as error:
         return error.strerror or "it is not there"
     return ""

@@ -16,6 +16,7 @@ from beffroi.config.reference import DATA, PREFIX, SEPARATOR, special, strip, va
 # What programs of this project read beside settings.
 OTHERS = frozenset(f"{PREFIX}{name}" for name in ("CONFIG", "API_KEY", "BASE_URL", "CHILD", "REQUIRE"))
 _NUMBER = re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
+_LONGEST = 300  # signs of a number; Python refuses to read one of thousands
 _PARTS = frozenset(("SERVER", "GATEWAY"))
 _ALIKE = 0.8
 Overrides = Mapping[Place, tuple[Any, str]]
@@ -78,7 +79,7 @@ def _value(text: str, kind: Any) -> Any:
         return {name.strip(): _value(part.strip(), get_args(inner)[1]) for name, _, part in pairs}
     if inner is bool and text.lower() in {"true", "false"}:
         return text.lower() == "true"
-    if inner in (int, float) and _NUMBER.fullmatch(text):
+    if inner in (int, float) and len(text) <= _LONGEST and _NUMBER.fullmatch(text):
         text = text.replace("_", "")
         return int(text) if text.lstrip("+-").isdigit() else float(text)
     return text
