@@ -79,6 +79,7 @@ class Room:
             self.process = subprocess.Popen(
                 ["sh", "-c", into, "sh", program("unshare"), *namespaces, "sh", "-c", _ENTER + script],
                 env=env,
+                umask=0o022,  # a machine's own, whatever a test before this one has left
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
