@@ -19,7 +19,6 @@ from tests import tiny as own
 from tests.engines.scripted import ScriptedEngine
 from tests.harness import Served
 
-
 UMASK = 0o022
 
 

@@ -16,6 +16,7 @@ from beffroi.cli.data import data_directory
 from beffroi.core.key import public_id
 from beffroi.core.state import load_keys
 from tests.control.fakes import Control, WorkerThread, control
+from tests.harness import ROOT
 
 Done = subprocess.CompletedProcess[str]
 
@@ -55,6 +56,16 @@ def test_a_key_is_made_listed_and_revoked(running: Control) -> None:
     assert [record.revoked for record in load_keys(running.data).keys if record.public == public] == [True]
     listed = beffroi("keys", "list", data=running.data)
     assert any("app one" in line and "revoked" in line for line in listed.stdout.splitlines())
+
+
+def test_a_name_moves_no_terminals_cursor(running: Control) -> None:
+    """Signs that turn the direction of text, or begin a command to the terminal in eight bits, are shown as no sign."""
+    made = beffroi("keys", "create", "x\u202ey\x9b31m", data=running.data)
+    rotated = beffroi("keys", "rotate", public_id(made.stdout.strip()) or "", "--overlap", "1h", data=running.data)
+    revoked = beffroi("keys", "revoke", public_id(rotated.stdout.strip()) or "", data=running.data)
+    for done in (made, rotated, revoked):
+        assert (done.returncode, "x\ufffdy\ufffd31m" in done.stderr + done.stdout) == (0, True), done
+        assert "\x9b" not in done.stderr + done.stdout
 
 
 def test_every_command_speaks_json(running: Control) -> None:
@@ -143,3 +154,27 @@ def test_the_data_directory_is_looked_for_in_five_places(tmp_path: Path, monkeyp
     monkeypatch.setenv("BEFFROI_DATA", "elsewhere")
     assert data_directory(None) == tmp_path / "elsewhere"
     assert data_directory(Path("~/mine")) == tmp_path / "home" / "mine"
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        ("config show >&-", 0, ""),
+        ("config show <&- >&- 2>&-", 0, ""),
+        ("backup create - --data none >&-", 69, "no control process"),
+        ("config show > /dev/full", 1, "there is no space left"),
+        ("--help > /dev/full", 1, "there is no space left"),
+        ("config schema | head -c 1 > /dev/null", 0, ""),
+        (r"keys show $'\xff'", 2, "is no text"),
+        (r"usage --key $'\xed\xa0\x80'", 2, "is no text"),
+    ],
+)
+def test_where_nobody_listens_or_what_is_no_text_ends_in_no_traceback(
+    tmp_path: Path, command: str, status: int, said: str
+) -> None:
+    """Closed descriptors, a full disk under standard output, a reader that leaves, bytes that are no text."""
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    line = f"{sys.executable} -m beffroi {command}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, env=env, check=False)
+    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (status, True, False), done.stderr
+    assert done.stderr.count("\n") <= 1

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Looking at a configuration as a start would: faults of form and of sense together, and what is remarked without being one."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -160,3 +161,15 @@ def test_no_message_shows_a_secret(folder: Path) -> None:
     for text in places:
         problems, notes = looked_at(folder, text)
         assert problems and CANARY not in f"{problems}{notes}", text
+
+
+def test_a_secret_that_stands_in_no_file_is_told_and_not_waited_for(folder: Path) -> None:
+    """A pipe that nobody writes to, a folder, a device without end, more than a secret can be, a name that no file has."""
+    os.mkfifo(folder / "pipe")
+    (folder / "folder").mkdir()
+    (folder / "long").write_text("x" * 70_000)
+    for reference in ("file:pipe", "file:folder", "file:/dev/zero", "file:long", r"file:a\0b"):
+        problems, _ = looked_at(
+            folder, f'resources: {{engines: [{{name: a, url: "http://x", api_key: "{reference}"}}]}}'
+        )
+        assert names(problems) == ["resources.engines[0].api_key"], reference

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading configuration files: strict, every fault at once, each with its line."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,14 @@ def test_a_file_that_grows_by_aliases_is_refused() -> None:
 def test_hostile_yaml_is_refused_and_nothing_runs(text: str) -> None:
     """Depth, recursion and tags of other programs."""
     assert faults(text)
+
+
+@pytest.mark.parametrize("text", ["a: " + "[" * 200_000, "a: " + "[" * 100_000 + "]" * 100_000, "- " * 200_000])
+def test_depth_without_end_is_a_fault_and_ends_no_process(text: str) -> None:
+    """In a process of its own: what makes the nodes has no guard of its stack."""
+    script = "import sys; from beffroi.config.load import parse; parse(sys.stdin.read(), 'f.yaml')"
+    done = subprocess.run([sys.executable, "-c", script], input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, "f.yaml:1:" in done.stderr, "nested too deep" in done.stderr) == (1, True, True)
 
 
 def test_what_was_found_at_start_has_the_same_shape() -> None:

@@ -59,6 +59,17 @@ def test_errors_are_problem_details(running: Control) -> None:
     assert running.get("/api/v1/usage?by=colour").json["param"] == "by"
 
 
+@pytest.mark.parametrize("value", ["99999999999999999999999", "9999-12-31", "0001-01-01", "253402300800", "1" * 5000])
+def test_numbers_and_days_beyond_reason_are_the_fault_of_who_asks(running: Control, value: str) -> None:
+    """A moment that a database cannot count, a day without a midnight, a number that Python does not read."""
+    for name in ("since", "until"):
+        answer = running.get(f"/api/v1/usage?{name}={value}")
+        assert (answer.status, answer.json["param"]) == (400, name)
+    assert running.get(f"/api/v1/requests?limit={value}").status == 400
+    born = running.get("/api/v1/requests").json["next"].partition(".")[0]
+    assert running.get(f"/api/v1/requests?after={born}.{value}").status == 200
+
+
 def test_nothing_of_an_answer_is_kept_by_a_cache(running: Control) -> None:
     """A new key is in one of them."""
     assert running.get("/api/v1/keys").headers["cache-control"] == "no-store"

@@ -108,6 +108,38 @@ def test_links_are_refused(made: Path, tmp_path: Path) -> None:
         archive.read(tmp_path / "link.tar.gz")
 
 
+@pytest.mark.parametrize(
+    ("headers", "manifest"),
+    [
+        ({"path": "a\0b"}, b"{}"),
+        ({"size": "-5"}, b"{}"),
+        ({"GNU.sparse.map": "0,q"}, b"{}"),
+        ({}, b'{"beffroi_backup": 1, "made_by": "\xff"}'),
+    ],
+)
+def test_names_and_numbers_that_cannot_be_are_damage_and_no_traceback(
+    tmp_path: Path, headers: dict[str, str], manifest: bytes
+) -> None:
+    """A name with a null character, a size below zero, a map that is none, a manifest that is no text."""
+    with tarfile.open(tmp_path / "odd.tar.gz", "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in (("a", b"zzz"), (archive.MANIFEST, manifest)):
+            member = tarfile.TarInfo(name)
+            member.size, member.pax_headers = len(data), headers if name == "a" else {}
+            tar.addfile(member, io.BytesIO(data))
+    with pytest.raises(NotWhole):
+        archive.read(tmp_path / "odd.tar.gz", None)
+
+
+def test_a_header_as_large_as_the_memory_is_refused_unread(tmp_path: Path) -> None:
+    """A megabyte of archive may unpack to a gigabyte, and tar reads what stands before a member whole."""
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 1 << 40
+    with gzip.open(tmp_path / "bomb.tar.gz", "wb") as packed:
+        packed.write(header.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 16))
+    with pytest.raises(NotWhole, match="impossible size"):
+        archive.read(tmp_path / "bomb.tar.gz")
+
+
 def test_an_archive_of_a_newer_release_is_refused_by_name(made: Path, tmp_path: Path) -> None:
     """Its ledger has a revision that is not known here."""
     with tarfile.open(made) as tar:

@@ -3,12 +3,21 @@
 
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from sqlalchemy import Engine
 
+from beffroi.control.budgets import Budgets
+from beffroi.control.bus import Bus
+from beffroi.control.keyring import KeyAsk, load
+from beffroi.control.keys import Keys
+from beffroi.control.snapshots import KeyFiles, add_pepper
+from beffroi.core.errors import BadRequest
 from beffroi.core.key import key_hash
+from beffroi.core.snapshot import Config
 from beffroi.core.state import load_keys
 from tests.control.fakes import Answer, Control, Worker, control
 from tests.control.test_keys import ask, create, events
@@ -166,3 +175,43 @@ async def test_what_is_used_is_shown_for_each_limit(running: Control, worker: Wo
     assert set(use) == {"requests_per_minute", "soft_budget"}
     assert (use["requests_per_minute"]["used"], use["requests_per_minute"]["remaining"]) == (0, 3)
     assert (use["soft_budget"]["used"], use["soft_budget"]["limit"]) == (0, 2_500_000_000)
+
+
+async def test_an_end_that_the_disk_did_not_take_is_told_with_the_next_act(
+    tmp_path: Path, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database has the rotation, the key table has not: whatever is asked next, refused or not, makes that good."""
+    files, sent = KeyFiles(tmp_path, [], add_pepper(tmp_path, {})), []
+
+    class Workers:
+        send_delta = staticmethod(sent.append)
+
+        @staticmethod
+        async def hold_keys(revision: int, within: float) -> list[int]:
+            return []
+
+    budgets = Budgets(tmp_path, workers=1, zone="Europe/Paris")
+    with ThreadPoolExecutor(1) as thread:
+        service = Keys(database, thread, files, cast("Bus", Workers), tmp_path, Config, budgets)
+        made = await service.create(KeyAsk(name="app"), actor="cli")
+        with monkeypatch.context() as patched:
+            patched.setattr("beffroi.control.snapshots.os.fdatasync", raising(OSError("the disk is full")))
+            with pytest.raises(OSError, match="full"):
+                await service.rotate(made.id, 0, actor="cli")
+        assert (files.keys[made.id].expires_at or 0) > time.time()
+        with pytest.raises(BadRequest, match="rotated already"):
+            await service.rotate(made.id, 0, actor="cli")
+        assert (files.keys[made.id].expires_at or 0) <= time.time()
+        assert {key.id: key for key in load_keys(tmp_path).keys} == files.keys == {k.id: k for k in load(database)}
+        assert [len(delta.upsert) for delta in sent] == [1, 2]
+    budgets.close()
+    files.close()
+
+
+def raising(error: Exception) -> Any:
+    """Something to call that fails."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail

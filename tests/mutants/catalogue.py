@@ -220,7 +220,7 @@ MUTANTS = (
            "new = msgspec.structs.replace(old, **fresh, slot=old.slot + 1000, ",
            f"{ROTATION}::test_a_successor_may_do_the_same_and_counts_in_the_same_place"),
     Mutant("workers are not told of the old key's end", "src/beffroi/control/keys.py",
-           "delta = self._files.append(upsert=(old, new))", "delta = self._files.append(upsert=(new,))",
+           "delta = self._tell(old, new)", "delta = self._tell(new)",
            f"{ROTATION}::test_the_old_key_ends_after_a_day_unless_told_otherwise"),
     Mutant("a rotation makes a key live longer", KEYRING,
            "ends = now + overlap if old.expires_at is None else min(old.expires_at, now + overlap)", "ends = now + overlap",

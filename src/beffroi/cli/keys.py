@@ -95,7 +95,7 @@ def create(
         "long_lived": long_lived,
     }
     made = call(data_directory(data), "POST", "/api/v1/keys", body, repeatable=False)
-    _print_new(made, out, f"{made['id']} ({made['name']}), {_expiry(made)}. The key is not shown again.")
+    _print_new(made, out, f"{made['id']} ({show.safe(made['name'])}), {_expiry(made)}. The key is not shown again.")
     if made["waiting"]:
         click.echo(f"warning: {_workers(made['waiting'])} do not know the key yet", err=True)
 
@@ -199,7 +199,7 @@ def rotate(key: str, overlap: int, data: Path | None, out: show.Output) -> None:
     old = f"{PREFIX}{made['old_public']}-…"
     ends = show.moment(made["old_expires_at"] * 1_000_000_000).text
     end = "is refused from now on" if overlap == 0 else f"is accepted until {ends}"
-    said = f"{made['id']} ({made['name']}), {_expiry(made)}, follows {old}, which {end}. The key is not shown again."
+    said = f"{made['id']} ({show.safe(made['name'])}), {_expiry(made)}, follows {old}, which {end}. The key is not shown again."
     _print_new(made, out, said)
     if made["waiting"]:
         click.echo(f"warning: {_workers(made['waiting'])} do not know of it yet: there, only {old} works", err=True)
@@ -222,7 +222,8 @@ def revoke(key: str, cut: bool, data: Path | None, out: show.Output) -> None:
         return
     also = f", and {', '.join(done['also'])} which it was rotated from" if done["also"] else ""
     click.echo(
-        f"{done['id']} ({done['name']}){also}: {_all_workers(done['workers'])} it, after {done['milliseconds']:.1f} ms."
+        f"{done['id']} ({show.safe(done['name'])}){also}: {_all_workers(done['workers'])} it, "
+        f"after {done['milliseconds']:.1f} ms."
     )
     if done["cut"] is not None:
         click.echo(f"{done['cut']} open requests were cut.")

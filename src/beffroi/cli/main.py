@@ -4,7 +4,12 @@
 In: arguments. Out: text, JSON under `--json`, and an exit status (`client.EXIT_STATUSES`).
 """
 
+import errno
+import os
+import re
+import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -30,8 +35,36 @@ COMMANDS = {
 }
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")  # what Python makes of bytes of an argument that are no text
+
+
+def _open_standard() -> None:
+    """Give a command that was started with a closed descriptor the null device: what it opens next would take its number."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            fd = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: its own
+            setattr(sys, name, os.fdopen(fd, "r" if name == "stdin" else "w", encoding="utf-8"))
+
+
 class _Loading(click.Group):
     """A group that loads a command's module when it is asked for; the module has it under its name, or as `module:name`."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command; what keeps it from telling what it found is told in a sentence, if anybody can read it."""
+        _open_standard()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in its buffer would fail once more at the end
+            click.echo("Error: there is no space left where this writes; what was asked may have been done", err=True)
+            sys.exit(1)
+        except UnicodeEncodeError as error:
+            if not any(_SURROGATE.search(argument) for argument in sys.argv):
+                raise
+            click.echo(f"Error: {error.object!r} is no text in {sys.getfilesystemencoding()}", err=True)
+            sys.exit(2)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All of them, in the order of `COMMANDS`; all are loaded, for who lists them shows what they do."""

@@ -114,6 +114,9 @@ class Reader:
 
     def _scalar(self, value: object, kind: Any, place: Place, field: msgspec.structs.FieldInfo | None) -> object:
         """One value that is no group; None when it is not what it should be."""
+        if isinstance(value, str) and "\0" in value:
+            self._fault(place, "holds a null character", "take it away")
+            return None
         try:
             if isinstance(value, float) and not math.isfinite(value):
                 raise msgspec.ValidationError

@@ -4,7 +4,9 @@
 In: a reference. Out: the secret, or `Unreadable` with a sentence that does not show it.
 """
 
+import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,14 +41,11 @@ def look_up(reference: str, base: Path, environ: Mapping[str, str]) -> str:
     elif kind == "file" and name:
         path = base / name
         try:
-            with path.open("rb") as file:
-                value = file.read(_LONGEST).decode("utf-8").strip()
+            value = _content(path)
         except OSError as error:
             raise Unreadable(
                 f"cannot read {path}: {error.strerror}", "put the secret there, alone, readable for this user"
             ) from None
-        except UnicodeDecodeError:
-            value = ""
     else:
         raise Unreadable(
             "must be a reference; secrets do not belong in this file",
@@ -57,6 +56,19 @@ def look_up(reference: str, base: Path, environ: Mapping[str, str]) -> str:
             "what it names is not one line of visible ASCII characters", "put the secret there alone, without quotes"
         )
     return value
+
+
+def _content(path: Path) -> str:
+    """The text of a file; empty when it is none, or too long for a secret. Waits for nobody: a pipe may never be written."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise Unreadable(f"{path} is no regular file", "put the secret into a file of its own")
+        raw = file.read(_LONGEST + 1)
+    try:
+        return raw.decode("utf-8").strip() if len(raw) <= _LONGEST else ""
+    except UnicodeDecodeError:
+        return ""
 
 
 def masked(reference: str) -> str:

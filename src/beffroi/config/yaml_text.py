@@ -28,6 +28,7 @@ _HINTS = (
     ("unknown escape character", "write it in single quotes: within double quotes a backslash begins an escape"),
     ("special characters are not allowed", "take the control character away"),
 )
+_SMALLER = f"keep below {MAX_DEPTH} levels and {MAX_VALUES} values; aliases count where they are used"
 _USUAL = "check indentation, quotes and brackets of this line and of the one above it"
 
 
@@ -63,6 +64,9 @@ def read(text: str, file: str, problems: list[Problem]) -> tuple[object, Marks]:
     loader = _Loader(text)
     walk = _Walk(loader, Marks(file), problems)
     try:
+        if (spot := too_deep(text)) is not None:
+            spot = Spot(file, spot.line, spot.column)
+            raise Invalid([Problem(spot, "", "is nested too deep or too large", _SMALLER)])
         root = loader.get_single_node()
         return (None if root is None else walk.plain(root, ())), walk.marks
     except yaml.MarkedYAMLError as error:
@@ -85,6 +89,26 @@ def read(text: str, file: str, problems: list[Problem]) -> tuple[object, Marks]:
         loader.dispose()
 
 
+def too_deep(text: str) -> Spot | None:
+    """Where a text goes deeper than `MAX_DEPTH` levels, its file left empty.
+
+    To be asked before nodes are made: the C library makes them by recursion without a guard of its stack.
+
+    Raises:
+        yaml.YAMLError: it is not YAML.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH + 1:
+                mark = event.start_mark
+                return Spot("", mark.line + 1, mark.column + 1) if mark else Spot("", 1)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return None
+
+
 class _Walk:
     def __init__(self, loader: _Loader, marks: Marks, problems: list[Problem]) -> None:
         self.marks = marks
@@ -104,7 +128,7 @@ class _Walk:
                         Spot(self.marks.file, line, column),
                         dotted(place)[:80],
                         "is nested too deep or too large",
-                        f"keep below {MAX_DEPTH} levels and {MAX_VALUES} values; aliases count where they are used",
+                        _SMALLER,
                     )
                 ]
             )

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from beffroi.core.errors import BadRequest, BodyTooLarge
 
 MAX_BODY = 64 << 10
+_DIGITS = 18  # of a number in a query; Python refuses to read one of thousands
 T = TypeVar("T")
 
 
@@ -49,6 +50,6 @@ def whole(request: Request, name: str, default: int, most: int) -> int:
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= most:
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS or not 0 <= int(text) <= most:
         raise BadRequest(f"`{name}` is a whole number, {most} at most", param=name)
     return int(text)

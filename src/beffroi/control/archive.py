@@ -12,9 +12,10 @@ import tarfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from io import BytesIO, FileIO
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import msgspec
 
@@ -27,6 +28,7 @@ VERSION = 1
 _LOT = 1 << 18
 _LEVEL = 1  # most of a ledger shrinks to a third at this level already, in a fifth of the time
 _MOST_MANIFEST = 64 << 20
+_MOST_HEADER = 64 << 10  # of what stands before a member: the library reads it whole
 Told = Callable[[int], None]  # bytes done since it was last told: of files written, of an archive read
 
 
@@ -74,6 +76,17 @@ class _Hashed:
         if self._told is not None:
             self._told(len(data))
         return data
+
+
+class _Member(tarfile.TarInfo):
+    """A member as it is read; one that could fill the memory before anybody sees its name is refused."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if not (member.isreg() or member.isdir()) and member.size > _MOST_HEADER:
+            raise NotWhole("it has a header of impossible size")
+        return member
 
 
 class _Told(FileIO):
@@ -152,7 +165,7 @@ def read(archive: Path, into: Path | None = None, told: Told | None = None) -> M
         with (
             _Told(archive, told) as raw,
             gzip.GzipFile(fileobj=raw, mode="rb") as packed,
-            tarfile.open(fileobj=packed, mode="r|") as tar,
+            tarfile.open(fileobj=packed, mode="r|", tarinfo=_Member) as tar,
         ):
             for member in tar:
                 name = _checked_name(member)
@@ -167,7 +180,13 @@ def read(archive: Path, into: Path | None = None, told: Told | None = None) -> M
                     raise NotWhole(f"{name} stands in it twice")
                 else:
                     found[name] = _take(_chunks(tar, member), None if into is None else into / name)
-    except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
+    except (
+        tarfile.TarError,
+        zlib.error,
+        EOFError,
+        gzip.BadGzipFile,
+        ValueError,
+    ) as error:  # ValueError: names, numbers
         raise NotWhole(f"it is damaged or cut short: {error}") from None
     if manifest is None:
         raise NotWhole("it is cut short: the manifest at its end is missing")
@@ -236,6 +255,8 @@ def _decoded(content: bytes) -> Manifest:
             raise NotWhole(
                 f"it was made by Beffroi {made_by} in a form that this release does not know; use that release"
             )
-        return msgspec.json.decode(content, type=Manifest)
-    except msgspec.MsgspecError as error:
+        manifest = msgspec.json.decode(content, type=Manifest)
+        datetime.fromisoformat(manifest.began_at)
+    except (msgspec.MsgspecError, ValueError) as error:
         raise NotWhole(f"its manifest cannot be read: {error}") from None
+    return manifest

@@ -103,14 +103,28 @@ class Keys:
         self._config = config
         self._budgets = budgets
         self._lock = asyncio.Lock()
+        self._owed: dict[str, KeyRecord] = {}  # in the database, and not in the files yet: the disk did not take them
 
     async def _act(self, act: Callable[[], tuple[T, KeyDelta | None]]) -> tuple[T, int]:
         """Run the blocking part of an act, send its delta; what it returned, and the revision workers must hold."""
         async with self._lock:
-            result, delta = await asyncio.get_running_loop().run_in_executor(self._thread, act)
+            await self._catch_up()
+            result, delta = await self._read(act)
             if delta is not None:
                 self._bus.send_delta(delta)
             return result, self._files.revision
+
+    async def _catch_up(self) -> None:
+        """Tell what an act before this one could not, or refuse this one: files that lag must not lag further."""
+        if self._owed:
+            self._bus.send_delta(await self._read(self._tell))
+
+    def _tell(self, *records: KeyRecord) -> KeyDelta:
+        """Write keys into the files; what the disk does not take is owed."""
+        self._owed |= {record.id: record for record in records}
+        delta = self._files.append(upsert=tuple(self._owed.values()))
+        self._owed.clear()
+        return delta
 
     async def create(self, ask: KeyAsk, *, actor: str) -> Created:
         """Make a key. It works at once on every worker but those in `waiting`.
@@ -124,7 +138,7 @@ class Keys:
             with self._engine.begin() as connection:
                 record, text = keyring.make(connection, ask, models, self._pepper(), actor=actor)
                 self._budgets.begin(record.slot)
-            delta = self._files.append(upsert=(record,))
+            delta = self._tell(record)
             return Created(record.id, record.public, record.name, text, record.expires_at, []), delta
 
         created, revision = await self._act(act)
@@ -205,7 +219,7 @@ class Keys:
         records = [msgspec.structs.replace(key_record(each), revoked=True) for each in those]
         untold = tuple(record for record in records if self._files.keys.get(record.id) != record)
         now_revoked = [record for record, each in zip(records, those, strict=True) if each is row or not each.revoked]
-        return now_revoked, self._files.append(upsert=untold) if untold else None
+        return now_revoked, self._tell(*untold) if untold else None
 
     async def rotate(self, reference: str, overlap: int, *, actor: str) -> Rotated:
         """Make a successor of a key; the old one is accepted for `overlap` seconds more, 0: refused at once.
@@ -217,7 +231,7 @@ class Keys:
         def act() -> tuple[Rotated, KeyDelta]:
             with self._engine.begin() as connection:
                 old, new, text = keyring.succeed(connection, reference, overlap, self._pepper(), actor=actor)
-            delta = self._files.append(upsert=(old, new))
+            delta = self._tell(old, new)
             ends = old.expires_at or 0
             made = Rotated(new.id, new.public, new.name, text, new.expires_at, old.id, old.public, ends, [])
             return made, delta

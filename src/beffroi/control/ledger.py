@@ -40,6 +40,7 @@ _QUARTER_NS = 900 * 1_000_000_000
 # so long after it arrived, or before it when the clock was set back meanwhile.
 _LONGEST_S = 8 * 86_400
 _SET_BACK_S = 86_400
+_LAST_S = 9_000_000_000  # the year 2255: nanoseconds of later moments do not fit into what a database counts with
 
 Row = dict[str, str | int | None]
 
@@ -118,15 +119,20 @@ def moment(text: str | None, name: str, zone: str) -> int | None:
     """Unix seconds as they are, or the midnight of `zone` with which a day (YYYY-MM-DD) begins.
 
     Raises:
-        BadRequest: it is neither.
+        BadRequest: it is neither, or no moment of 1970 to 2255.
     """
-    if text is None or (text.isascii() and text.isdigit()):
-        return None if text is None else int(text)
+    if text is None:
+        return None
     try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise BadRequest(f"`{name}` is Unix seconds or a day such as 2026-01-31", param=name) from None
-    return int(datetime.combine(day, time(), ZoneInfo(zone)).timestamp())
+        if text.isascii() and text.isdigit():
+            seconds = int(text)
+        else:
+            seconds = int(datetime.combine(date.fromisoformat(text), time(), ZoneInfo(zone)).timestamp())
+    except (ValueError, OverflowError):  # the first and the last day of all may have no midnight in a zone
+        seconds = -1
+    if not 0 <= seconds <= _LAST_S:
+        raise BadRequest(f"`{name}` is Unix seconds or a day such as 2026-01-31", param=name)
+    return seconds
 
 
 def _span(since: int | None, until: int | None) -> list[ColumnElement[bool]]:

@@ -114,7 +114,7 @@ class Recent:
         with self._lock:
             count, fresh = self._count, 0
             if place is not None:
-                known = born == self._born and reached.isascii() and reached.isdigit()
+                known = born == self._born and reached.isascii() and reached.isdigit() and len(reached) < 19
                 fresh = max(0, count - int(reached)) if known else len(self._rows)
             rows = list(self._rows)[-fresh:] if fresh else []
         shown = [_decoded(dict(zip(_NAMES, row, strict=True))) for row in rows]

@@ -60,6 +60,7 @@ def test_a_dry_run_writes_nothing(importer: Importer) -> None:
         ("model_list:\n  - model_name: [m]\n", "config.yaml:2: model_list[0].model_name: must be text"),
         ("a: &a [*a]\n", "config.yaml"),
         ("a: 2020-99-99\n", "config.yaml"),
+        ("- " * 200_000, "config.yaml:1: is nested too deep"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_none_ends_with_its_line(importer: Importer, text: str, where: str) -> None:

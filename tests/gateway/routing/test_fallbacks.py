@@ -144,6 +144,21 @@ def test_when_those_of_the_fallback_are_left_aside_too_the_next_one_is_asked_and
         assert made.book.of(Intent)[-1].engine == then
 
 
+def test_a_fallback_whose_engines_are_left_aside_is_passed_over_after_failures_too() -> None:
+    """Its time-outs are known already; where every fallback is left aside, the first one is asked all the same."""
+    made = rig("second", "third")
+    for _ in range(3):
+        made.house.members["e1"].failed(made.house.tick)
+    run = fail(made.ask(chat("hello", model=PUBLIC)))
+    assert asked(run) == ["e0", "e0", "e0", "e2"]
+    run.feed(plain(ANSWER))
+    assert run.answer.json["model"] == "third"
+    made = rig("second")
+    for _ in range(3):
+        made.house.members["e1"].failed(made.house.tick)
+    assert asked(fail(made.ask(chat("hello", model=PUBLIC))))[3:] == ["e1"]
+
+
 def test_nothing_follows_the_first_byte() -> None:
     """A stream that breaks on its way has been another model's word already."""
     made = rig("second")

@@ -10,10 +10,11 @@ from typing import Any
 
 import yaml
 
+from beffroi.config.yaml_text import MAX_DEPTH, too_deep
+
 Place = tuple[str | int, ...]
 MAX_FILE = 4 << 20
 MAX_VALUES = 200_000
-MAX_DEPTH = 32
 
 
 class Unreadable(ValueError):
@@ -147,6 +148,8 @@ def _parse(text: str, file: str) -> tuple[Any, dict[Place, int]]:
         return loader.construct_object(node)
 
     try:
+        if (spot := too_deep(text)) is not None:
+            raise Unreadable(f"{file}:{spot.line}: is nested too deep or too large")
         root = loader.get_single_node()
         return (None if root is None else plain(root, ())), lines
     except yaml.MarkedYAMLError as error:

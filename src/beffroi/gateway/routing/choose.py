@@ -66,6 +66,10 @@ def while_closed(x: Exchange, house: Routing) -> Any:
     now = house.tick
     if x.model.pool.open(now):
         return None
+    return _first_open(x, now)
+
+
+def _first_open(x: Exchange, now: float) -> Any:
     return next((model for model in x.fallbacks if model.pool.open(now)), None)
 
 
@@ -85,7 +89,7 @@ def another_try(x: Exchange, house: Routing, failure: EngineError) -> Any:
     if len(x.tried) - x.spent >= MAX_ATTEMPTS or not house.retries.allow(house.tick):
         if not x.fallbacks:
             raise failure
-        stand_in = x.fallbacks[0]
+        stand_in = _first_open(x, house.tick) or x.fallbacks[0]
     member, x.member = x.member, None
     member.in_flight -= 1
     member.failed(house.tick)
