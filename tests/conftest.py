@@ -5,6 +5,7 @@ In: nothing. Out: `engine`, `folder`, `serve` (a factory whose processes end wit
 `tiny`, which lives as long as the session.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,9 +19,12 @@ from tests import tiny as own
 from tests.engines.scripted import ScriptedEngine
 from tests.harness import Served
 
+UMASK = 0o022
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Marks of ours; and no verdict of Hypothesis on how busy the machine is."""
+    """Marks of ours; no verdict of Hypothesis on how busy the machine is; the umask of most machines."""
+    os.umask(UMASK)
     settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("house")
     config.addinivalue_line(
@@ -28,6 +32,13 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line("markers", "chaos: kills, cuts and floods a whole running Beffroi")
     config.addinivalue_line("markers", "mutants: breaks a copy of the source line by line; some minutes")
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """A start in this process makes files for its user alone; those of the next test are as others make them."""
+    yield
+    os.umask(UMASK)
 
 
 @pytest.fixture

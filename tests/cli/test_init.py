@@ -181,3 +181,12 @@ def typed(here: Path, arguments: list[str], answers: list[str]) -> str:
         assert process.wait(20) == 0, shown.decode()
     os.close(ours)
     return shown.decode()
+
+
+def test_at_a_terminal_an_engine_whose_models_were_named_need_not_run(here: Path) -> None:
+    """Its address is kept and not asked for again; without its models, the way out is told."""
+    url = f"http://127.0.0.1:{free_port()}"
+    shown = typed(here, ["--engine", url, "--model", "m"], [""] * 3)
+    assert "1/5" not in shown and "does not answer now" in shown
+    assert [engine.url for engine in load(here / "beffroi.yaml", {}).document.resources.engines] == [url]
+    assert "--model: then it need not run now" in typed(here, ["--engine", url, "other.yaml"], ["embedded", "", ""])

@@ -7,10 +7,12 @@ import json
 import re
 from datetime import datetime
 
+import click
 import pytest
 
 from beffroi.cli import cells, tables
 from beffroi.cli.cells import Column
+from beffroi.cli.main import main
 from tests.cli.conftest import SECRET, Lived, beffroi, look, on_terminal, printed
 
 PIPES = {
@@ -223,3 +225,16 @@ def test_scripts_that_take_two_places_stay_aligned(capsys: pytest.CaptureFixture
     """A key may be called anything."""
     tables.people([Column("NAME"), Column("N")], [["東京", 1], ["ab", 22]], ())
     assert capsys.readouterr().out == "NAME   N\n東京   1\nab    22\n"
+
+
+def test_no_line_of_help_is_cut_on_80_columns() -> None:
+    """Each command says what it does in a sentence that a list of commands has room for."""
+    groups: list[tuple[str, click.Group]] = [("beffroi", main)]
+    for name, group in groups:
+        with click.Context(group, info_name=name, terminal_width=80) as context:
+            names = group.list_commands(context)
+            assert names
+            assert "...\n" not in group.get_help(context).partition("Commands:")[2] + "\n", name
+            children = [(f"{name} {child}", group.get_command(context, child)) for child in names]
+        groups += [(path, child) for path, child in children if isinstance(child, click.Group)]
+    assert len(groups) > 5

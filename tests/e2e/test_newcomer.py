@@ -19,7 +19,7 @@ from tests.engines.scripted import ScriptedEngine
 from tests.harness import KEY, Served, alive, free_port, get, program, tree, wait_for
 
 Start = Callable[..., Served]
-CURL = re.compile(r"^curl .*$", re.MULTILINE)
+CURL = re.compile(r"^curl (?:.+\n)+", re.MULTILINE)
 PYTHON = re.compile(r"^(?:import os; )?from openai import .*\n(?:.+\n)+", re.MULTILINE)
 
 
@@ -46,7 +46,7 @@ def paste(command: list[str], served: Served) -> str:
 
 
 def test_what_it_prints_works_as_pasted(newcomer: Served) -> None:
-    """The curl line answers, the five lines of Python stream, and both are in the books under the key that was printed."""
+    """The curl command answers, the five lines of Python stream, and both are in the books under the key that was printed."""
     program("curl")
     (line,) = CURL.findall(newcomer.output)
     answer = json.loads(paste(["sh", "-c", line], newcomer))

@@ -138,7 +138,10 @@ def test_a_data_directory_whose_path_cannot_be_a_url_gets_a_loopback_port(folder
     ("module", "says"),
     [
         ("raise ModuleNotFoundError(name='xllamacpp')", "pip install 'beffroi[embedded]'"),
-        ("raise ImportError('libgomp.so.1: cannot open shared object file')", "apt-get install libgomp1"),
+        (
+            "raise ImportError('libgomp.so.1: cannot open shared object file', name='xllamacpp')",
+            "apt-get install libgomp1",
+        ),
     ],
 )
 def test_an_engine_that_cannot_be_loaded_says_what_is_missing(tmp_path: Path, module: str, says: str) -> None:

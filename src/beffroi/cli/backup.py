@@ -38,7 +38,7 @@ def backup() -> None:
 @data_option
 @show.output_options(csv=False)
 def create(archive: str | None, data: Path | None, out: show.Output) -> None:
-    """Write all that lasts of the data directory to ARCHIVE, while requests are served.
+    """Write ARCHIVE, while requests are served. It has all that lasts of the data directory.
 
     Everything that was answered before is in it. Without ARCHIVE: beffroi-DATE-TIME.tar.gz here; with `-`: to standard
     output, for a program that encrypts. The archive holds secrets: the hashes of keys, the peppers they are made with,
@@ -85,7 +85,7 @@ def create(archive: str | None, data: Path | None, out: show.Output) -> None:
 @click.option("--quick", is_flag=True, help="Checksums only: unpack nothing, do not look into the ledger.")
 @show.output_options(csv=False)
 def verify(archive: Path, quick: bool, out: show.Output) -> None:
-    """Check ARCHIVE without any Beffroi running: every checksum, the ledger's database, journal against ledger.
+    """Check ARCHIVE without any Beffroi running. Every checksum, the ledger's database, journal against ledger.
 
     Unpacks it into a folder of $TMPDIR (else /tmp) that only this user can read, and removes that.
     """
@@ -148,7 +148,7 @@ def _print(archive: Path, found: dict[str, Any], quick: bool) -> None:
 @data_option
 @show.output_options(csv=False)
 def restore(archive: Path, revoked_in: tuple[Path, ...], data: Path | None, out: show.Output) -> None:
-    """Put ARCHIVE into the data directory, which must be empty or not there.
+    """Put ARCHIVE into a data directory. It must be empty or not there.
 
     What was served, made or revoked after the backup began is not in it: keys revoked since work again, unless
     --revoked-in names a directory that knows of them. Those that work are listed.

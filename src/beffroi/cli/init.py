@@ -28,6 +28,7 @@ from beffroi.supervisor.errors import StartError
 
 T = TypeVar("T")
 _HEAD = "Written by `beffroi init`. Every other setting: `beffroi config example`."
+_LATER = "Or name its models with --model: then it need not run now."
 _NO_ENGINE = "No engine here: Beffroi takes one that it finds on this machine, else its own small one."
 
 
@@ -104,15 +105,14 @@ def _answer_engine(answers: Answers, *, asking: bool) -> None:
             answers.found = engines.named(tuple(url for url in answers.urls if url != OWN), 0.0, key)
             return
         except StartError as error:
-            if not asking:
-                if answers.models is None:
-                    raise StartError(
-                        f"{error}\nOr name its models with --model: then it need not run now.", error.code
-                    ) from None
-                if error.code == 2:
-                    raise
+            if answers.models is not None and error.code != 2:
                 return
+            if not asking:
+                if answers.models is not None:
+                    raise
+                raise StartError(f"{error}\n{_LATER}", error.code) from None
             click.echo(str(error).partition("\n")[0], err=True)
+            click.echo(_LATER, err=True)
             answers.urls = None
 
 
@@ -133,7 +133,7 @@ def _ask_rest(answers: Answers, file: Path) -> None:
     listed = list(dict.fromkeys(served.id for one in answers.found for served in one.models))
     if answers.models is None and listed:
         answers.models = _ask("2/5 Models to offer", ", ".join(listed), lambda text: split_models(text, listed))
-    if answers.price is None and listed:
+    if answers.price is None and (listed or answers.models):
         answers.price = _ask("3/5 Price of a million tokens, input then output, such as 0.9 4", "0 0", price)
     if answers.listen is None:
         answers.listen = _ask("4/5 Address of the API", "127.0.0.1:8400", address)

@@ -26,7 +26,7 @@ def journal() -> None:
 @data_option
 @show.output_options(csv=False)
 def verify(data: Path | None, out: show.Output) -> None:
-    """Check checksums and sequence of what is not in the ledger yet, and one settlement for each intent in it.
+    """Check that the record is whole. What is not in the ledger yet: checksums and sequence; in it: one settlement for each intent.
 
     Works without a running Beffroi too: then it reads the files themselves.
     """

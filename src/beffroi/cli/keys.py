@@ -139,7 +139,7 @@ def list_keys(data: Path | None, out: show.Output) -> None:
 @data_option
 @show.output_options()
 def show_key(key: str, data: Path | None, out: show.Output) -> None:
-    """Show KEY, named by its id, its name, or its first part (bf-…-): what it may do, and what is used of each limit."""
+    """Show what KEY may do, and what is used of each limit. KEY is its id, its name, or its first part (bf-…-)."""
     found = call(data_directory(data), "GET", f"/api/v1/keys/{_quoted(key)}")
     columns = [
         Column("LIMIT"),
@@ -222,11 +222,15 @@ def revoke(key: str, cut: bool, data: Path | None, out: show.Output) -> None:
         return
     also = f", and {', '.join(done['also'])} which it was rotated from" if done["also"] else ""
     click.echo(
-        f"{done['id']} ({show.safe(done['name'])}){also}: all {done['workers']} workers refuse it, "
+        f"{done['id']} ({show.safe(done['name'])}){also}: {_all_workers(done['workers'])} it, "
         f"after {done['milliseconds']:.1f} ms."
     )
     if done["cut"] is not None:
         click.echo(f"{done['cut']} open requests were cut.")
+
+
+def _all_workers(count: int) -> str:
+    return "the one worker refuses" if count == 1 else f"all {count} workers refuse"
 
 
 def _print_new(made: dict[str, Any], out: show.Output, said: str) -> None:

@@ -86,7 +86,7 @@ def tail(
     data: Path | None,
     out: show.Output,
 ) -> None:
-    """Print the last requests, a line for each attempt on an engine; with filters, of the last seven days.
+    """Print the last requests, a line for each attempt on an engine. With filters, those of the last seven days.
 
     TIME is when it ended, IN what was sent to the engine and OUT what the model made, both in tokens. With --follow,
     --json prints one object a line. `beffroi requests show` takes what stands under REQUEST.
@@ -124,7 +124,7 @@ def tail(
 @data_option
 @show.output_options(csv=False)
 def show_request(request: str, data: Path | None, out: show.Output) -> None:
-    """Show REQUEST, named by its id (the header x-request-id of its answer) or the beginning of it.
+    """Show one request in full. REQUEST is its id (the header x-request-id of its answer) or the beginning of it.
 
     What each of the seven rooms did with it, every attempt on an engine, its tokens, and its price worked out.
     """

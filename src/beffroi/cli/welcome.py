@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from beffroi.core.state import load_config
 from beffroi.supervisor.plan import Plan, Ready
 
 _QUESTION = "What is the capital of France?"
+_MARGIN = 12  # columns before what a row says
 _SHOWN = 12  # models that are named
 _STORY = "Tell me a story."
 
@@ -44,7 +46,8 @@ class Welcome:
             click.echo(f"  {part}: {reason}")
         _row("Base URL", base)
         if ready.first_key:
-            _row("API key", f"{ready.first_key}   (shown this once; keep it)")
+            _row("API key", ready.first_key)
+            _row("", "shown this once: keep it")
         else:
             _row("API key", f"not shown again; for another: {_another_key(plan.data)}")
         _row(
@@ -81,10 +84,11 @@ def _examples(base: str, key: str | None, model: str) -> None:
     if key is None:
         click.echo("\nThe examples take the key from the environment: export BEFFROI_API_KEY=bf-...")
     _head("\nTry it:")
-    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "{_QUESTION}"}}]}}'
+    body = f'{{"model": "{model}",\n  "messages": [{{"role": "user", "content": "{_QUESTION}"}}]}}'
     click.echo(
-        f'curl {base}/chat/completions -H "Authorization: Bearer {key or "$BEFFROI_API_KEY"}"'
-        f" -H 'Content-Type: application/json' -d '{body}'"
+        f"curl {base}/chat/completions \\\n"
+        f'  -H "Authorization: Bearer {key or "$BEFFROI_API_KEY"}" \\\n'
+        f"  -H 'Content-Type: application/json' -d '{body}'"
     )
     _head("\nIn Python (pip install openai), streaming:")
     arguments = (
@@ -128,4 +132,8 @@ def _head(text: str) -> None:
 
 
 def _row(name: str, text: str) -> None:
+    """One row; on a terminal, a long one is broken between words and goes on under its beginning."""
+    if sys.stdout.isatty():
+        room = max(shutil.get_terminal_size().columns - _MARGIN, 20)
+        text = f"\n{' ' * _MARGIN}".join(textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False))
     click.echo(f"  {click.style(f'{name:<9}', dim=True)} {text}")

@@ -71,7 +71,9 @@ def _serve(told: dict[str, Any]) -> Any:
 
 def _absent(error: ImportError) -> str:
     """What to do about an engine that cannot be loaded: it is not installed, or a library that it needs is not."""
-    if error.name == "xllamacpp":
+    if (
+        isinstance(error, ModuleNotFoundError) and error.name == "xllamacpp"
+    ):  # the loader names it in the other case too
         needs = "needs the `embedded` extra: pip install 'beffroi[embedded]'"
     else:
         needs = f"cannot be loaded ({error}). On Debian and Ubuntu: apt-get install libgomp1"

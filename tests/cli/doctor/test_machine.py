@@ -43,6 +43,20 @@ def test_interpreters_are_judged_by_their_build(change: dict[str, object], state
     assert found.state == state and bool(found.remedy) == (state != OK)
 
 
+@pytest.mark.parametrize(
+    ("told", "optimised"),
+    [
+        ("'--prefix=/usr/local' '--enable-optimizations' '--with-lto'", True),
+        ("'--prefix=/usr/local'", False),
+        ("'--enable-shared' '--prefix=/usr' '--enable-ipv6'", None),
+        (None, None),
+    ],
+)
+def test_a_distributions_own_python_is_not_said_to_be_slow(told: str | None, optimised: bool | None) -> None:
+    """Debian optimises it without the option; the remedy would have been to use just this one."""
+    assert machine.optimised(told) is optimised
+
+
 def test_this_interpreter_is_read() -> None:
     """It runs the tests: no problem."""
     assert machine.this_build().name == "CPython" and machine.judge_python(machine.this_build()).state != PROBLEM

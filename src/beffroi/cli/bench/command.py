@@ -63,7 +63,7 @@ def bench(
     out: show.Output,
     **bounds: Any,
 ) -> None:
-    """Put a bounded load on the gateway and show what it is like for clients.
+    """Put a bounded load on the gateway, as clients feel it.
 
     The requests are real: they count against the key's limits, and cost what they cost. Ctrl-C ends the load early and
     shows what was measured until then. The client is one process, which a fast engine may keep busier than the gateway.

@@ -48,8 +48,15 @@ def this_build() -> Build:
         64 if sys.maxsize > 1 << 32 else 32,
         hasattr(sys, "gettotalrefcount"),
         bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
-        None if told is None else "--enable-optimizations" in told,
+        optimised(told),
     )
+
+
+def optimised(told: str | None) -> bool | None:
+    """What the options of `configure` say; a distribution's own Python (Debian's) is optimised by rules beside them."""
+    if told is None or "'--prefix=/usr'" in told:
+        return None
+    return "--enable-optimizations" in told
 
 
 def python(_: Scene) -> Iterator[Finding]:
