@@ -99,7 +99,7 @@ def paste(command: list[str], key: str) -> str:
 
 def examples(page: str, key: str) -> None:
     """Paste both."""
-    curl = re.search(r"^curl .*$", page, re.MULTILINE)
+    curl = re.search(r"^curl (?:.+\n)+", page, re.MULTILINE)
     python = re.search(r"^(?:import os; )?from openai import .*\n(?:.+\n){4}", page, re.MULTILINE)
     assert curl, page
     assert python, page
