@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from beffroi.cli.client import Failure
+from beffroi.supervisor.engines import UnixConnection
 
 LONGEST = 16 << 20
 _CONNECT, _ANSWER = 5.0, 300.0  # seconds; the gateway's own time-outs are shorter
@@ -135,24 +136,13 @@ def connect(url: str, timeout: float, ca: Path | str | None = None) -> http.clie
         OSError: the authority's file cannot be read.
     """
     if url.startswith("unix:"):
-        return _Local(url.removeprefix("unix:"), timeout)
+        return UnixConnection(url.removeprefix("unix:"), timeout)
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme == "https":
         context = ssl.create_default_context(cafile=None if ca is None else str(ca))
         return http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=context)
     return http.client.HTTPConnection(host, parts.port, timeout=timeout)
-
-
-class _Local(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 def prefix(url: str) -> str:

@@ -231,7 +231,7 @@ def _machine(url: str) -> str:
 
 def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
     if url.startswith("unix:"):
-        return _UnixConnection(url.removeprefix("unix:"), timeout)
+        return UnixConnection(url.removeprefix("unix:"), timeout)
     parts = urlsplit(url)
     if parts.scheme == "https":
         return http.client.HTTPSConnection(
@@ -240,7 +240,7 @@ def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: str, timeout: float) -> None:

@@ -2,11 +2,14 @@
 """Answers that come whole: what passes untouched, what is set, what an engine's error becomes."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from beffroi.core.price import Tokens
+from beffroi.gateway.upstream.dialect import wants_logprobs
 from tests.client import chat
 from tests.gateway.rig import LAST, PUBLIC, UPSTREAM, Rig, Run, chunk, head, plain
 from tests.gateway.upstream.dialects import ALL
@@ -294,3 +297,14 @@ def test_several_choices_of_llamacpp_are_billed_by_the_tokens_that_their_logprob
     bare = [{**choice(index, 3), "logprobs": None} for index in (0, 1)]
     run = answered(body(choices=bare, usage={"prompt_tokens": 9, "completion_tokens": 3}), "llamacpp", n=2)
     assert run.settlement.tokens == Tokens(9, 0, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"), [(b"0", True), (b"2", True), (b"true", True), (b"false", False), (b"null", False)]
+)
+def test_none_beside_the_chosen_tokens_is_asked_for_too(said: bytes, wanted: bool) -> None:
+    """`logprobs: 0` in a completion lists the tokens that were chosen: they are the client's to see."""
+    request: Any = SimpleNamespace(fields={"logprobs": msgspec.Raw(said)})
+    assert wants_logprobs(request) is wanted
+    request.fields.clear()
+    assert wants_logprobs(request) is False

@@ -61,8 +61,8 @@ def counts_one(x: Exchange, kind: str) -> bool:
 
 
 def wants_logprobs(request: Request) -> bool:
-    """Whether the client asked for them: `true` in a chat, a count in a completion."""
-    return bytes(request.fields.get("logprobs", b"0")) not in (b"0", b"false", b"null")
+    """Whether the client asked for them: `true` in a chat, a count in a completion (0: those of the tokens chosen)."""
+    return bytes(request.fields.get("logprobs", b"null")) not in (b"false", b"null")
 
 
 def inputs_of(request: Request) -> list[Any]:
