@@ -4,4 +4,4 @@
 In: nothing. Out: the version, in this one place: the package, `--version` and the data directory take it from here.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

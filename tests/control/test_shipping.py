@@ -56,6 +56,7 @@ def test_every_field_of_a_settlement_reaches_its_column(shipper: Shipper, spool:
         total_us=34,
         address="10.1.2.3",
         user="u1",
+        system="sys_1",
     )
     path = segment(spool, [begun, done], worker=5)
     with alive(path):
@@ -103,6 +104,7 @@ def test_every_field_of_a_settlement_reaches_its_column(shipper: Shipper, spool:
             "end_user": "u1",
             "worker": 5,
             "boot": BOOT,
+            "system": "sys_1",
         }
     ]
 

@@ -158,6 +158,7 @@ def _lost(found: Open) -> Settlement:
         first_us=0,
         total_us=(ended - intent.at_ns) // 1000,
         address="",
+        system=intent.system,
     )
 
 
@@ -205,6 +206,7 @@ def _row(s: Settlement, intent_ns: int | None, state: str, worker: int, boot: st
         s.user,
         worker,
         boot,
+        s.system,
     )
 
 
@@ -227,6 +229,7 @@ def _open_row(key: Key, found: Open) -> tuple[Any, ...]:
         *_amounts(found),
         found.worker,
         found.boot,
+        i.system,
     )
 
 

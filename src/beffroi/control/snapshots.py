@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from beffroi.core import snapshot
-from beffroi.core.snapshot import Config, Damaged, KeyBase, KeyDelta, KeyRecord
+from beffroi.core.snapshot import Config, Damaged, KeyBase, KeyDelta, KeyRecord, QuotaRecord
 from beffroi.core.state import KEYS, LENGTH, LOG, SNAPSHOT, apply, load_config, load_keys
 from beffroi.telemetry import logs
 
@@ -102,12 +102,21 @@ class KeyFiles:
 
     Args:
         data: the data directory.
-        keys: all keys, as the database has them: it is right, and what is on disk is made to follow it.
+        keys, quotas, closed: all of them, as the database has them: it is right, and what is on disk is made to follow.
     """
 
-    def __init__(self, data: Path, keys: list[KeyRecord], peppers: dict[int, bytes]) -> None:
+    def __init__(
+        self,
+        data: Path,
+        keys: list[KeyRecord],
+        peppers: dict[int, bytes],
+        quotas: list[QuotaRecord] | None = None,
+        closed: frozenset[str] = frozenset(),
+    ) -> None:
         self._data = data
         self.keys = {key.id: key for key in keys}
+        self.quotas = {quota.id: quota for quota in quotas or ()}
+        self.closed = closed
         self.peppers = peppers
         self._same = False
         self.revision = self._first_revision()
@@ -128,24 +137,38 @@ class KeyFiles:
         except (OSError, Damaged) as error:
             log.error("the key table on disk is not readable; it is written anew", reason=str(error))
             return _fresh_revision()
-        self._same = before.peppers == self.peppers and {key.id: key for key in before.keys} == self.keys
+        there = (
+            before.peppers,
+            {key.id: key for key in before.keys},
+            {each.id: each for each in before.quotas},
+            before.closed,
+        )
+        self._same = there == (self.peppers, self.keys, self.quotas, self.closed)
         return before.revision if self._same else before.revision + 1
 
     def _compact(self) -> None:
-        base = KeyBase(self.revision, self.peppers, tuple(self.keys.values()))
+        base = KeyBase(self.revision, self.peppers, tuple(self.keys.values()), tuple(self.quotas.values()), self.closed)
         replace_file(self._data / KEYS, snapshot.encode(base))
         replace_file(self._data / LOG, b"")
         self.close()
         self._fd = os.open(self._data / LOG, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._size = 0
 
-    def append(self, *, upsert: tuple[KeyRecord, ...] = (), peppers: dict[int, bytes] | None = None) -> KeyDelta:
+    def append(
+        self,
+        *,
+        upsert: tuple[KeyRecord, ...] = (),
+        peppers: dict[int, bytes] | None = None,
+        quotas: tuple[QuotaRecord, ...] = (),
+        remove_quotas: tuple[str, ...] = (),
+        closed: frozenset[str] | None = None,
+    ) -> KeyDelta:
         """Make a change durable; it may be pushed when this returns.
 
         Raises:
             OSError: it could not be written. The table on disk and in memory is as before.
         """
-        delta = KeyDelta(self.revision + 1, upsert, (), peppers or {})
+        delta = KeyDelta(self.revision + 1, upsert, (), peppers or {}, quotas, remove_quotas, closed)
         body = snapshot.encode(delta)
         record = LENGTH.pack(len(body)) + body
         if self._fd < 0:
@@ -159,7 +182,9 @@ class KeyFiles:
             raise
         self._size += len(record)
         self.revision = delta.revision
-        apply(delta, self.keys, self.peppers)
+        apply(delta, self.keys, self.peppers, self.quotas)
+        if closed is not None:
+            self.closed = closed
         if self._size > COMPACT_BYTES:
             try:
                 self._compact()

@@ -39,6 +39,7 @@ class Intent(msgspec.Struct, array_like=True, gc=False):
     price_version: str
     input_estimate: int
     currency: str = "EUR"
+    system: str = ""
 
 
 class Progress(msgspec.Struct, array_like=True, gc=False):
@@ -93,6 +94,7 @@ class Settlement(msgspec.Struct, array_like=True, gc=False):
     total_us: int
     address: str
     user: str | None = None
+    system: str = ""
 
 
 class Refusals(msgspec.Struct, array_like=True, gc=False):

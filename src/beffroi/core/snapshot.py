@@ -15,7 +15,13 @@ from beffroi.core.price import Price
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What a key may use; None means no limit. Budgets are nano-units per `budget_period`."""
+    """What may be used; None means no limit. Money is nano-units.
+
+    Attributes:
+        tokens_per_minute: input and output together.
+        hard_budget: never passed, per `budget_period`; `soft_budget` may be overrun by what was in flight.
+        monthly_cap: a hard budget per calendar month beside the other one: what a tier allows to spend at most.
+    """
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -25,6 +31,13 @@ class Limits(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     hard_budget: int | None = None
     soft_budget: int | None = None
     budget_period: str = "month"  # "day", "month" (calendar, in the configured zone) or "total"
+    requests_per_hour: int | None = None
+    requests_per_day: int | None = None
+    input_tokens_per_minute: int | None = None
+    input_tokens_per_hour: int | None = None
+    input_tokens_per_day: int | None = None
+    output_tokens_per_minute: int | None = None
+    monthly_cap: int | None = None
 
 
 NO_LIMITS = Limits()
@@ -39,6 +52,9 @@ class KeyRecord(msgspec.Struct, frozen=True, gc=False):
         slot: where its counters live in the shared file; no other key has it but those it was rotated from or to.
         models: public model ids it may use; None: all.
         expires_at: Unix seconds; None: never.
+        endpoints: any of chat, completions, embeddings, models; None: all.
+        addresses: networks it may be used from, as `10.0.0.0/8`; none: from everywhere.
+        system: the AI system that it belongs to; empty: none.
     """
 
     id: str
@@ -53,6 +69,37 @@ class KeyRecord(msgspec.Struct, frozen=True, gc=False):
     expires_at: int | None = None
     revoked: bool = False
     limits: Limits = NO_LIMITS
+    endpoints: frozenset[str] | None = None
+    addresses: tuple[str, ...] = ()
+    system: str = ""
+
+
+class Dated(msgspec.Struct, frozen=True, gc=False):
+    """Limits from a moment on (Unix seconds), and the tier that they come from, as `name@version`; empty: none."""
+
+    since: int
+    limits: Limits
+    tier: str = ""
+
+
+class QuotaRecord(msgspec.Struct, frozen=True, gc=False):
+    """Limits on a scope. A request counts in it when every field that is set matches; an empty one matches all.
+
+    Attributes:
+        slot: where its counters live; key slots and quota slots are one space of numbers.
+        key_slot: of one key, and of those it was rotated from or to.
+        each_end_user: every end user of the scope has counters of its own.
+        terms: by date; the last whose `since` has come is in force, and none is before the first.
+    """
+
+    id: str
+    slot: int
+    organisation: str = ""
+    project: str = ""
+    key_slot: int | None = None
+    model: str = ""
+    each_end_user: bool = False
+    terms: tuple[Dated, ...] = ()
 
 
 class EngineSpec(msgspec.Struct, frozen=True):
@@ -171,20 +218,33 @@ class Config(msgspec.Struct, frozen=True):
 
 
 class KeyBase(msgspec.Struct, frozen=True):
-    """The key table as of a revision, with the peppers by id."""
+    """The key table as of a revision, with the peppers by id.
+
+    Attributes:
+        closed: tenants whose keys are refused: `organisation`, or `organisation/project`.
+    """
 
     revision: int
     peppers: dict[int, bytes]
     keys: tuple[KeyRecord, ...]
+    quotas: tuple[QuotaRecord, ...] = ()
+    closed: frozenset[str] = frozenset()
 
 
 class KeyDelta(msgspec.Struct, frozen=True):
-    """One change of the key table; `revision` is its predecessor's plus one, a gap means reload."""
+    """One change of the key table; `revision` is its predecessor's plus one, a gap means reload.
+
+    Attributes:
+        closed: all tenants that are closed now; None: those that were.
+    """
 
     revision: int
     upsert: tuple[KeyRecord, ...] = ()
     remove: tuple[str, ...] = ()  # key ids
     peppers: dict[int, bytes] = {}
+    quotas: tuple[QuotaRecord, ...] = ()
+    remove_quotas: tuple[str, ...] = ()  # quota ids
+    closed: frozenset[str] | None = None
 
 
 class Damaged(ValueError):

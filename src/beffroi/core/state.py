@@ -13,7 +13,7 @@ import msgspec
 
 from beffroi import __version__
 from beffroi.core.layout import written_by
-from beffroi.core.snapshot import Config, Damaged, KeyBase, KeyDelta, KeyRecord, unseal
+from beffroi.core.snapshot import Config, Damaged, KeyBase, KeyDelta, KeyRecord, QuotaRecord, unseal
 
 SNAPSHOT, KEYS, LOG = "snapshot.bin", "keys.bin", "keys.log"
 LENGTH = struct.Struct("<I")
@@ -26,6 +26,8 @@ class _RawBase(msgspec.Struct):
     revision: int
     peppers: dict[int, bytes]
     keys: tuple[msgspec.Raw, ...]
+    quotas: tuple[QuotaRecord, ...] = ()
+    closed: frozenset[str] = frozenset()
 
 
 _config = msgspec.msgpack.Decoder(Config)
@@ -107,21 +109,30 @@ def _read_keys(data: Path) -> tuple[_RawBase, list[KeyDelta]]:
 
 def _merge(base: _RawBase, keys: list[KeyRecord], deltas: list[KeyDelta]) -> KeyBase:
     if not deltas:
-        return KeyBase(base.revision, base.peppers, tuple(keys))
+        return KeyBase(base.revision, base.peppers, tuple(keys), base.quotas, base.closed)
     peppers = dict(base.peppers)
     table = {key.id: key for key in keys}
+    quotas = {quota.id: quota for quota in base.quotas}
+    closed = base.closed
     for delta in deltas:
-        apply(delta, table, peppers)
-    return KeyBase(deltas[-1].revision, peppers, tuple(table.values()))
+        apply(delta, table, peppers, quotas)
+        closed = closed if delta.closed is None else delta.closed
+    return KeyBase(deltas[-1].revision, peppers, tuple(table.values()), tuple(quotas.values()), closed)
 
 
-def apply(delta: KeyDelta, table: dict[str, KeyRecord], peppers: dict[int, bytes]) -> None:
-    """Change a key table (by key id) as a delta says."""
+def apply(
+    delta: KeyDelta, table: dict[str, KeyRecord], peppers: dict[int, bytes], quotas: dict[str, QuotaRecord]
+) -> None:
+    """Change keys and quotas (by id) and peppers as a delta says; what is closed is whoever calls's to keep."""
     peppers.update(delta.peppers)
     for key in delta.upsert:
         table[key.id] = key
     for key_id in delta.remove:
         table.pop(key_id, None)
+    for quota in delta.quotas:
+        quotas[quota.id] = quota
+    for quota_id in delta.remove_quotas:
+        quotas.pop(quota_id, None)
 
 
 def read_log(log: bytes) -> Iterator[KeyDelta]:

@@ -60,14 +60,16 @@ class View:
 
 
 class Keys:
-    """The key table: public id → record, and the peppers."""
+    """The key table: public id → record, the quotas by id, the peppers, and which tenants are closed."""
 
-    __slots__ = ("by_public", "peppers", "revision")
+    __slots__ = ("by_public", "closed", "peppers", "quotas", "revision")
 
     def __init__(self, base: KeyBase) -> None:
         self.revision = base.revision
         self.peppers = dict(base.peppers)
         self.by_public: dict[bytes, KeyRecord] = {key.public.encode(): key for key in base.keys}
+        self.quotas = {quota.id: quota for quota in base.quotas}
+        self.closed = base.closed
 
     def apply(self, delta: KeyDelta) -> bool:
         """Take one delta; False when it does not follow (the table must then be loaded again)."""
@@ -81,6 +83,12 @@ class Keys:
         if delta.remove:
             gone = set(delta.remove)
             self.by_public = {public: key for public, key in self.by_public.items() if key.id not in gone}
+        for quota in delta.quotas:
+            self.quotas[quota.id] = quota
+        for quota_id in delta.remove_quotas:
+            self.quotas.pop(quota_id, None)
+        if delta.closed is not None:
+            self.closed = delta.closed
         self.revision = delta.revision
         return True
 

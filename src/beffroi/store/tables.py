@@ -5,6 +5,8 @@ In: nothing. Out: `metadata` and one object per table. Wall times are Unix nanos
 seconds in columns named `…_at` or `…_s`; money is integer nano-units in columns named `…_nano`.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -41,12 +43,30 @@ def _int(name: str, *, key: bool = False, null: bool = False) -> Column[int]:
     return Column(name, BigInteger, primary_key=key, nullable=null, autoincrement=False)
 
 
+def _word(name: str) -> Column[str]:
+    """A text that is empty where nobody said anything."""
+    return Column(name, String, nullable=False, server_default="")
+
+
+def _number(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default="0", autoincrement=False)
+
+
+def _kept() -> tuple[Column[Any], ...]:
+    """Of everything that people administer: its state (active, suspended), its revision (the ETag), who keeps it."""
+    return Column("state", String, nullable=False, server_default="active"), _number("revision"), _word("managed_by")
+
+
 organisations = Table(
     "organisations",
     metadata,
     _text("id", key=True),
     _text("name"),
     _int("created_at"),
+    *_kept(),
+    Column(
+        "policy", JSON, nullable=False, server_default="{}"
+    ),  # what its keys must obey: control.tenancy.shapes.Policy
 )
 
 projects = Table(
@@ -56,6 +76,7 @@ projects = Table(
     _text("id", key=True),
     _text("name"),
     _int("created_at"),
+    *_kept(),
     ForeignKeyConstraint(["organisation"], ["organisations.id"]),
 )
 
@@ -82,6 +103,14 @@ keys = Table(
     _text("created_by"),
     _int("revoked_at", null=True),
     _text("rotated_from", null=True),
+    Column("endpoints", JSON, nullable=True),
+    Column("addresses", JSON, nullable=False, server_default="[]"),
+    _word("system"),
+    _word("owner"),  # the member or service account whose key it is
+    Column("rotation", JSON, nullable=True),  # its own schedule; JSON null: that of its organisation's policy
+    _word("revoked_why"),
+    _number("revision"),
+    _word("managed_by"),
     UniqueConstraint("public"),
     UniqueConstraint("rotated_from"),
     Index("ix_keys_slot_own", "slot", unique=True, sqlite_where=_OWN, postgresql_where=_OWN),
@@ -155,6 +184,7 @@ exchanges = Table(
     _text("end_user", null=True),
     Column("worker", Integer, nullable=False),
     _text("boot"),
+    _word("system"),
     sqlite_with_rowid=False,
 )
 
@@ -188,6 +218,7 @@ open_intents = Table(
     _int("reasoning_nano"),
     Column("worker", Integer, nullable=False),
     _text("boot"),
+    _word("system"),
     sqlite_with_rowid=False,
 )
 

@@ -6,8 +6,10 @@ In: a connection with an open transaction. Out: the same, migrated; the caller c
 
 from alembic import context
 
+from beffroi.store import administration
 from beffroi.store.tables import metadata
 
+assert administration.members.metadata is metadata  # noqa: S101 - imported for its tables
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
