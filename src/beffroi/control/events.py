@@ -32,11 +32,11 @@ ACTIONS = {
 }
 
 DOORS = {
-    "cli": "from the command line of this machine",
-    "api": "through the admin API, with an admin key",
-    "apply": "by `beffroi apply`",
-    "file": "by the configuration file",
-    "control": "by Beffroi itself",
+    "cli": "Somebody on this machine, with the command line.",
+    "api": "Somebody with an admin key, through the admin API.",
+    "apply": "`beffroi apply`, with a file.",
+    "file": "The configuration file that the server was started with.",
+    "control": "Beffroi itself.",
 }
 
 ACTS = {

@@ -16,7 +16,7 @@ Class attributes say how an error leaves the house; `wire.envelope` alone render
     │   ├── ModelNotFound          404 model_not_found
     │   ├── KeyNotFound            404 key_not_found (administration)
     │   ├── ObjectNotFound         404 object_not_found (administration)
-    │   ├── RevisionChanged        412 revision_changed (administration)
+    │   ├── PreconditionFailed     412 precondition_failed (administration)
     │   ├── Conflict               409 conflict (administration)
     │   ├── RequestNotFound        404 request_not_found (administration)
     │   └── EngineRejected         4xx the engine found fault with the request
@@ -156,11 +156,11 @@ class ObjectNotFound(BadRequest):
     code = "object_not_found"
 
 
-class RevisionChanged(BadRequest):
+class PreconditionFailed(BadRequest):
     """What was to be changed is at another revision than the caller saw."""
 
     status = 412
-    code = "revision_changed"
+    code = "precondition_failed"
 
 
 class Conflict(BadRequest):

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, Table, insert, select
 
 from beffroi.control.tenancy.permissions import MEANINGS, NARROWED, PERMISSIONS, Permission, Role, allowed
 from beffroi.control.tenancy.scope import _TABLES, EVERY, NOT_OF_TENANTS, SOCKET, Actor, Scope, acting, looking
-from beffroi.core.errors import Conflict, ObjectNotFound, PermissionDenied, RevisionChanged
+from beffroi.core.errors import Conflict, ObjectNotFound, PermissionDenied, PreconditionFailed
 from beffroi.store import administration as a
 from beffroi.store import tables as t
 from beffroi.store.engine import open_engine, upgrade
@@ -134,10 +134,10 @@ def test_a_change_gives_the_next_revision_and_refuses_an_old_one(engine: Engine)
     with acting(engine, ANNE, "a") as scope:
         row = scope.find(a.members, "mem_ap", "member")
         assert scope.revise(a.members, row, if_match=0, name="Ann").revision == 1
-        with pytest.raises(RevisionChanged, match="just now"):
+        with pytest.raises(PreconditionFailed, match="just now"):
             scope.revise(a.members, row, name="Bob")
         row = scope.find(a.members, "mem_ap", "member")
-        with pytest.raises(RevisionChanged, match="at revision 1, not 0"):
+        with pytest.raises(PreconditionFailed, match="at revision 1, not 0"):
             scope.revise(a.members, row, if_match=0, name="Bob")
         row = scope.revise(a.members, row, managed_by="apply")
         with pytest.raises(Conflict, match="beffroi apply"):

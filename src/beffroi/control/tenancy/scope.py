@@ -31,7 +31,7 @@ from sqlalchemy import (
 
 from beffroi.control import events
 from beffroi.control.tenancy.permissions import Permission, Role, allowed
-from beffroi.core.errors import BadRequest, Conflict, ObjectNotFound, PermissionDenied, RevisionChanged
+from beffroi.core.errors import BadRequest, Conflict, ObjectNotFound, PermissionDenied, PreconditionFailed
 from beffroi.store import administration as a
 from beffroi.store import tables as t
 from beffroi.store.engine import reading
@@ -304,7 +304,7 @@ class Scope:
             anyone: what a file keeps may be changed too (an emergency does not wait for a file).
 
         Raises:
-            RevisionChanged: another revision is there. Conflict: a file keeps it.
+            PreconditionFailed: another revision is there. Conflict: a file keeps it.
         """
         self.may_change(row, if_match=if_match, anyone=anyone)
         statement = (
@@ -313,7 +313,9 @@ class Scope:
             .values({**values, "revision": row.revision + 1})
         )
         if self.connection.execute(statement).rowcount != 1:
-            raise RevisionChanged(f"`{row.id}` was changed by somebody else just now; read it again", param="if-match")
+            raise PreconditionFailed(
+                f"`{row.id}` was changed by somebody else just now; read it again", param="if-match"
+            )
         return self.connection.execute(self.select(table).where(table.c.id == row.id, *self._same(table, row))).one()
 
     @staticmethod
@@ -324,7 +326,7 @@ class Scope:
     def may_change(self, row: Row[Any], *, if_match: int | None = None, anyone: bool = False) -> None:
         """Raises as `revise`, and changes nothing."""
         if if_match is not None and if_match != row.revision:
-            raise RevisionChanged(
+            raise PreconditionFailed(
                 f"`{row.id}` is at revision {row.revision}, not {if_match}: somebody changed it; read it again",
                 param="if-match",
             )
