@@ -23,6 +23,9 @@ Class attributes say how an error leaves the house; `wire.envelope` alone render
     ├── AuthenticationError        401 invalid_api_key
     ├── PermissionDenied           403
     │   ├── ModelNotAllowed        403 model_not_allowed
+    │   ├── EndpointNotAllowed     403 endpoint_not_allowed
+    │   ├── AddressNotAllowed      403 address_not_allowed
+    │   ├── TenantSuspended        403 tenant_suspended
     │   └── PromptBlocked          403 prompt_blocked
     ├── LimitExceeded              429 rate_limit_exceeded (Retry-After)
     │   └── BudgetExceeded         429 insufficient_quota
@@ -207,6 +210,24 @@ class ModelNotAllowed(PermissionDenied):
     """The model exists and this key may not use it."""
 
     code = "model_not_allowed"
+
+
+class EndpointNotAllowed(PermissionDenied):
+    """This key may not use this endpoint."""
+
+    code = "endpoint_not_allowed"
+
+
+class AddressNotAllowed(PermissionDenied):
+    """This key may not be used from this address."""
+
+    code = "address_not_allowed"
+
+
+class TenantSuspended(PermissionDenied):
+    """The organisation or the project of this key is suspended."""
+
+    code = "tenant_suspended"
 
 
 class PromptBlocked(PermissionDenied):
