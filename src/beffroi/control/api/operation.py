@@ -5,12 +5,13 @@ In: nothing. Out: `Operation`, `Call`, `Page`, `Listed`. A domain exports `OPERA
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, literal, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, literal, tuple_
 
-from beffroi.core.errors import PreconditionFailed
+from beffroi.control.tenancy.permissions import Permission
+from beffroi.control.tenancy.scope import Actor, Scope, acting, looking
 
 if TYPE_CHECKING:
     from beffroi.control.house import House
@@ -19,21 +20,6 @@ T = TypeVar("T")
 MAX_BODY = 64 << 10
 MOST = 200  # objects on one page of a list
 PAGE = 50  # where nobody says how many
-
-
-class Actor(Protocol):
-    """Who calls. `organisation` is `*` for the operator of the installation."""
-
-    @property
-    def id(self) -> str: ...  # noqa: D102
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def role(self) -> str: ...  # noqa: D102
-    @property
-    def organisation(self) -> str: ...  # noqa: D102
-    @property
-    def project(self) -> str: ...  # noqa: D102
 
 
 class Listed(msgspec.Struct, Generic[T], frozen=True):
@@ -63,9 +49,10 @@ class Call(msgspec.Struct, frozen=True):
     Attributes:
         path: the parts of the path in braces; query, ask: structs of the types that the operation declares.
         organisation: acted on: the actor's own, or the one that an operator names; `*`: all, to list them.
-        if_match: the revision that the caller wants to change, if he says.
+        if_match: the revision that the caller wants to change, if he says; `Scope.revise` takes it.
         page: of an operation that is `paged`.
         sign: makes the cursor of a key (`listed` does).
+        keep: remembers the answer in the transaction of the act, for one who repeats it (`act` does).
     """
 
     house: "House"
@@ -77,6 +64,7 @@ class Call(msgspec.Struct, frozen=True):
     if_match: int | None = None
     page: Page = Page()
     sign: Callable[[tuple[Any, ...]], str] = repr
+    keep: Callable[[Connection, Any], None] | None = None
 
     def listed(self, rows: Sequence[Any], shown: Callable[[Any], T], *key: str) -> Listed[T]:
         """A page from the rows that `Page.window` selected.
@@ -89,16 +77,30 @@ class Call(msgspec.Struct, frozen=True):
         cursor = self.sign(tuple(getattr(rows[-1], name) for name in key)) if more else None
         return Listed([shown(row) for row in rows], cursor)
 
-    def require(self, revision: int) -> None:
-        """Refuse to change another revision than the caller has seen; call it in the transaction of the change.
+    async def act(self, do: Callable[[Scope], T]) -> T:
+        """Run the blocking part of a change: one transaction, all of it or nothing.
 
         Raises:
-            PreconditionFailed: it is another.
+            ObjectNotFound: an operator named an organisation that there is not. What `do` raises undoes all.
         """
-        if self.if_match is not None and self.if_match != revision:
-            raise PreconditionFailed(
-                f"it has changed since it was read: its revision is {revision}, If-Match says {self.if_match}; read it again"
-            )
+
+        def run() -> T:
+            with acting(self.house.engine, self.actor, self.organisation) as scope:
+                result = do(scope)
+                if self.keep is not None:
+                    self.keep(scope.connection, result)
+                return result
+
+        return await self.house.writing(run)
+
+    async def read(self, ask: Callable[[Scope], T]) -> T:
+        """Run the blocking part of a question, on one consistent view. Raises as `act`."""
+
+        def run() -> T:
+            with looking(self.house.engine, self.actor, self.organisation) as scope:
+                return ask(scope)
+
+        return await self.house.blocking(run)
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -117,10 +119,10 @@ class Operation(msgspec.Struct, frozen=True):
     method: str
     path: str
     handler: Callable[[Call], Awaitable[Any]]
-    needs: str | None
+    needs: Permission | None
     summary: str
-    ask: type | None = None
-    query: type | None = None
+    ask: type[msgspec.Struct] | None = None
+    query: type[msgspec.Struct] | None = None
     answer: Any = None
     status: int = 200
     paged: bool = False

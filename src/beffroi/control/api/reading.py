@@ -6,7 +6,7 @@ In: a request, and the structs that its operation declares. Out: those structs, 
 
 import asyncio
 import re
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -22,8 +22,8 @@ _PLACE = re.compile(r"`\$\.?([^`]*)`")
 T = TypeVar("T")
 
 
-async def body(request: Request, kind: type[T], most: int) -> tuple[T, bytes]:
-    """The body as the struct that its operation takes, and its bytes.
+async def body(request: Request, kind: type[T], most: int) -> T:
+    """The body as the struct that its operation takes.
 
     Raises:
         BodyTooLarge, ClientTimeout, BadRequest: it is not.
@@ -31,7 +31,7 @@ async def body(request: Request, kind: type[T], most: int) -> tuple[T, bytes]:
     content = await _content(request, most)
     _require_flat(content)
     try:
-        return msgspec.json.decode(content or b"{}", type=kind), content
+        return msgspec.json.decode(content or b"{}", type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadRequest(f"the body is not what this page takes: {error}", param=_param(error)) from None
 
@@ -61,13 +61,15 @@ def _require_flat(content: bytes) -> None:
             raise BadRequest(f"the body is nested over {MAX_DEPTH} deep")
 
 
-def query(request: Request, kind: type[T] | None, also: frozenset[str]) -> tuple[T | None, dict[str, str]]:
+def query(
+    request: Request, kind: type[msgspec.Struct] | None, also: frozenset[str]
+) -> tuple[msgspec.Struct | None, dict[str, str]]:
     """The query as the struct that its operation takes, and those of its names that are in `also`.
 
     Raises:
         BadRequest: a name that is none of them, or stands twice; a value that does not fit.
     """
-    own = frozenset() if kind is None else frozenset(msgspec.structs.fields(kind)[i].encode_name for i in range(len(kind.__struct_fields__)))  # type: ignore[attr-defined]
+    own = frozenset(() if kind is None else (field.encode_name for field in msgspec.structs.fields(kind)))
     given: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         if name not in own and name not in also:
@@ -117,8 +119,3 @@ def if_match(request: Request) -> int | None:
 def _param(error: Exception) -> str | None:
     found = _PLACE.search(str(error))
     return found[1] or None if found else None
-
-
-def encoded(content: Any) -> bytes:
-    """An answer as JSON."""
-    return msgspec.json.encode(content)
