@@ -235,6 +235,7 @@ operations = Table(
     _int("updated_at"),
 )
 
+# Who is told. `secret`: sealed by the vault. `failing_since`: when the first delivery failed of those since the last that did not.
 webhooks = Table(
     "webhooks",
     metadata,
@@ -245,6 +246,8 @@ webhooks = Table(
     Column("secret", LargeBinary, nullable=False),
     _int("created_at"),
     *_kept(),
+    _int("failing_since", null=True),
+    _word("fault"),
 )
 
 # What is to be told, written in the transaction of the act; a row leaves when it was delivered or given up.
