@@ -15,6 +15,8 @@ Class attributes say how an error leaves the house; `wire.envelope` alone render
     │   ├── MethodNotAllowed       405 (Allow)
     │   ├── ModelNotFound          404 model_not_found
     │   ├── KeyNotFound            404 key_not_found (administration)
+    │   ├── ObjectNotFound         404 object_not_found (administration)
+    │   ├── PreconditionFailed     412 precondition_failed (administration)
     │   ├── Conflict               409 conflict (administration)
     │   ├── RequestNotFound        404 request_not_found (administration)
     │   └── EngineRejected         4xx the engine found fault with the request
@@ -148,6 +150,20 @@ class KeyNotFound(BadRequest):
 
     status = 404
     code = "key_not_found"
+
+
+class ObjectNotFound(BadRequest):
+    """There is nothing of that id that whoever asks may see."""
+
+    status = 404
+    code = "object_not_found"
+
+
+class PreconditionFailed(BadRequest):
+    """What was to be changed is at another revision than the caller saw."""
+
+    status = 412
+    code = "precondition_failed"
 
 
 class Conflict(BadRequest):
