@@ -58,12 +58,12 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One person, and what she may do."""
+    """One person, and what that person may do."""
 
     email: Annotated[Annotated[str, Meta(min_length=3, max_length=254)], _about("Mail address; it names the member.")]
-    name: Annotated[Annotated[str, Meta(max_length=100)], _about("What people call her.")] = ""
-    role: Annotated[Role, _about("What she may do.")]
-    project: Annotated[str, _about("The one project where she may do it; all of them when left out.")] = ""
+    name: Annotated[Annotated[str, Meta(max_length=100)], _about("Name for people to read.")] = ""
+    role: Annotated[Role, _about("What the member may do.")]
+    project: Annotated[str, _about("The one project where that holds; all of them when left out.")] = ""
     state: Annotated[State, _about("Admin keys of a suspended member are refused.")] = "active"
 
 
@@ -72,7 +72,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     name: Annotated[Name, _about("Its name.")]
     role: Annotated[Role, _about("What it may do.")]
-    project: Annotated[str, _about("The one project where it may do it; all of them when left out.")] = ""
+    project: Annotated[str, _about("The one project where that holds; all of them when left out.")] = ""
     state: Annotated[State, _about("Admin keys of a suspended account are refused.")] = "active"
 
 
@@ -121,7 +121,7 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     project: Annotated[str, _about("Requests of this project alone.")] = ""
     key: Annotated[str, _about("Requests with the key of this name alone, and `project` says whose.")] = ""
     model: Annotated[str, _about("Requests for this model alone.")] = ""
-    each_end_user: Annotated[bool, _about("Whether every end user has counters of her own.")] = False
+    each_end_user: Annotated[bool, _about("Whether every end user has counters apart from the others.")] = False
     tier: Annotated[str, _about("Tier whose limits hold.")] = ""
     limits: Annotated[Limits, _about("Limits that hold, in place of a tier's.")] = Limits()
     terms: Annotated[tuple[Term, ...], _about("By date, in place of both: each holds until the next begins.")] = ()

@@ -75,7 +75,7 @@ def _told(value: object, marks: Marks, problems: list[Problem]) -> Told:
 
 def as_plain(declaration: Declaration) -> dict[str, Any]:
     """What the admin API takes and gives: plain data without what is a default."""
-    found: dict[str, Any] = msgspec.to_builtins(declaration)
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(declaration))
     return found
 
 
