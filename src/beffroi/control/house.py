@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the control process holds while it runs, wired together by `process`, read by the pages of `app`.
+"""What the control process holds while it runs, wired together by `process`, read by the operations of `api`.
 
 In: the opened database, files, bus and services. Out: one object; and the questions that need several of its parts.
 """
@@ -7,6 +7,7 @@ In: the opened database, files, bus and services. Out: one object; and the quest
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable
@@ -42,6 +43,7 @@ class House:
         data: Path,
         engine: Engine,
         thread: ThreadPoolExecutor,
+        writer: ThreadPoolExecutor,
         bus: Bus,
         keys: Keys,
         shipper: Shipper,
@@ -59,13 +61,19 @@ class House:
         self.config = config
         self.refused = ""  # why the configuration file as it stands was not taken
         self.started = time.time()
+        self.cursors = secrets.token_bytes(32)
         self._thread = thread
+        self._writer = writer
         self._pulled: tuple[float, dict[int, WorkerMetrics]] = (0.0, {})
         self._pulling = asyncio.Lock()
 
     async def blocking(self, call: Callable[[], T]) -> T:
-        """Run something that waits for a disk or the database in the thread made for that."""
+        """Run something that waits for a disk or the database in the threads made for that."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    async def writing(self, call: Callable[[], T]) -> T:
+        """As `blocking`, for what changes the database: those who only read do not wait behind one who waits to write."""
+        return await asyncio.get_running_loop().run_in_executor(self._writer, call)
 
     async def metrics(self) -> dict[int, WorkerMetrics]:
         """What each worker counted, at most `FRESH` seconds old."""
