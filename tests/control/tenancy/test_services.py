@@ -28,8 +28,9 @@ from beffroi.control.tenancy.shapes import (
 )
 from beffroi.core.errors import BadRequest, BeffroiError, Conflict, ObjectNotFound, PermissionDenied, PreconditionFailed
 from beffroi.core.snapshot import Config, ModelSpec, Settings
-from beffroi.store.administration import revisions
+from beffroi.store.administration import ai_systems, revisions
 from beffroi.store.tables import events, keys
+from beffroi.store.tables import projects as table_of_projects
 from tests.control.tenancy.alike import _row
 
 OWNER = Actor("mem_o", "olga", Role.OWNER, "a")
@@ -125,7 +126,7 @@ def test_projects_of_two_organisations_may_be_called_alike(engine: Engine) -> No
     with acting(engine, ADMIN, "a") as scope:
         projects.change(scope, "p", ProjectChange(name="Mine"))
     with looking(engine, OTHER, "b") as scope:
-        assert projects.present(scope.find(projects.projects, "p", "project")).name == "Same"
+        assert projects.present(scope.find(table_of_projects, "p", "project")).name == "Same"
     refuses(
         Conflict, "project `p` in `a` already", engine, ADMIN, lambda s: projects.create(s, ProjectAsk("x", id="p"))
     )
@@ -145,7 +146,7 @@ def test_a_project_goes_only_when_nothing_is_in_it(engine: Engine) -> None:
             projects.remove(scope, "q")
     assert acts(engine, "a")[-1][1:3] == ("api:project:delete", "q")
     with looking(engine, OTHER, "b") as scope:
-        assert scope.find(projects.projects, "q", "project")
+        assert scope.find(table_of_projects, "q", "project")
 
 
 def test_members_are_added_changed_and_removed_by_who_has_as_much(engine: Engine) -> None:
@@ -229,7 +230,7 @@ def test_an_ai_system_has_a_purpose_an_owner_and_models_and_keys_that_keep_it(en
     with looking(engine, LEAD, "a") as scope:
         assert systems.usable(scope, made.id, "p") == made.id
         with pytest.raises(ObjectNotFound):
-            scope.find(systems.ai_systems, made.id, "AI system")
+            scope.find(ai_systems, made.id, "AI system")
     refuses(Conflict, "1 keys belong", engine, ADMIN, lambda s: systems.remove(s, made.id))
     refuses(Conflict, "already", engine, ADMIN, lambda s: systems.create(s, ask, CONFIG))
     unknown = SystemChange(models=["x"])
