@@ -6,8 +6,10 @@ In: the `OPERATIONS` of the domains. Out: one table. Whoever adds a domain adds 
 
 from beffroi.control.api import installation, keys
 from beffroi.control.api.operation import Operation
+from beffroi.control.tenancy import routes as tenancy
 
 OPERATIONS: tuple[Operation, ...] = (
     *installation.OPERATIONS,
     *keys.OPERATIONS,
+    *tenancy.OPERATIONS,
 )
