@@ -42,6 +42,15 @@ class Target(NamedTuple):
 _PORTS = {"http": 80, "https": 443}
 
 
+def networks(texts: list[str]) -> Networks:
+    """The networks of a setting.
+
+    Raises:
+        ValueError: one of them is none.
+    """
+    return tuple(ipaddress.ip_network(text) for text in texts)
+
+
 def parse(url: str) -> Target:
     """The parts of a URL.
 

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.control.tenancy.scope import CONTROL, EVERY, acting, looking
+from beffroi.control.webhooks.addresses import Networks
 from beffroi.control.webhooks.deliver import Outcome, Sender
 from beffroi.core.errors import BeffroiError
 from beffroi.store.administration import outbox, webhooks
@@ -48,6 +49,7 @@ class Courier:
     """Runs in the control process.
 
     Args:
+        allowed: networks where a webhook may be, beside the internet.
         blocking, writing: run a call that reads, or changes, the database.
     """
 
@@ -55,14 +57,14 @@ class Courier:
         self,
         engine: Engine,
         vault: Vault,
-        sender: Sender,
+        allowed: Networks,
         writing: Callable[[Callable[[], Any]], Any],
         blocking: Callable[[Callable[[], Any]], Any],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
         self._vault = vault
-        self._sender = sender
+        self._sender = Sender(allowed)
         self._writing = writing
         self._blocking = blocking
         self._clock = clock
