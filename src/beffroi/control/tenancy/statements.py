@@ -57,7 +57,7 @@ HOW: dict[Table, How] = {
     a.webhooks: How(closed=True),
     a.outbox: How(closed=True),
 }
-NOT_OF_TENANTS = frozenset({t.spool_offsets, a.revisions, a.replicas, a.shared_secrets})
+NOT_OF_TENANTS = frozenset({t.spool_offsets, a.changes, a.revisions, a.replicas, a.shared_secrets})
 
 
 class TenantInsert(Insert):
