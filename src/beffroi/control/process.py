@@ -323,6 +323,7 @@ class _Control:
         for task in tasks[len(servers) :]:
             task.cancel()
         await asyncio.wait(tasks, timeout=6)
+        await self._house.operations.close()
         await self._house.backups.close()
         await self._bus.close()
         await asyncio.get_running_loop().run_in_executor(None, partial(self._shipper.stop))
