@@ -38,9 +38,9 @@ def _checksum(text: str) -> str:
     return out
 
 
-def new_key() -> NewKey:
-    """A fresh key: 71 bits of public id, 190 bits of secret."""
-    public = _draw(PUBLIC)
+def new_key(public: str = "") -> NewKey:
+    """A fresh key: 71 bits of public id (unless it keeps the one it had), 190 bits of secret."""
+    public = public or _draw(PUBLIC)
     head = f"{PREFIX}{public}-{_draw(SECRET)}"
     return NewKey(head + _checksum(head), public)
 
