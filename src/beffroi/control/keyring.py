@@ -18,12 +18,11 @@ from msgspec import UNSET
 from sqlalchemy import Engine, Row
 from sqlalchemy.exc import IntegrityError
 
-from beffroi.control.keypolicy import policy_of
-from beffroi.control.keyshapes import DAY, KeyAsk, KeyChange, changed_limits, networks
+from beffroi.control.keypolicy import addresses_of, end_of
+from beffroi.control.keyshapes import KeyAsk, KeyChange, changed_limits, networks
 from beffroi.control.slots import next_slot
-from beffroi.control.tenancy.permissions import Role
 from beffroi.control.tenancy.scope import CONTROL, EVERY, Scope
-from beffroi.core.errors import BadRequest, KeyNotFound, PermissionDenied
+from beffroi.core.errors import BadRequest, KeyNotFound
 from beffroi.core.ids import new_id
 from beffroi.core.key import key_hash, new_key
 from beffroi.core.snapshot import KeyRecord, Limits
@@ -78,11 +77,11 @@ def make(scope: Scope, ask: KeyAsk, models: list[str] | None, pepper: Pepper) ->
         "name": ask.name,
         "models": models,
         "endpoints": None if ask.endpoints is None else sorted(set(ask.endpoints)),
-        "addresses": networks(ask.addresses),
+        "addresses": addresses_of(scope, networks(ask.addresses)),
         "system": _system(scope, ask.system),
         "owner": ask.owner,
         "limits": msgspec.to_builtins(ask.limits.limits()),
-        "expires_at": _end(scope, now, now, ask.expires_in_days, long_lived=ask.long_lived),
+        "expires_at": end_of(scope, now, now, ask.expires_in_days, long_lived=ask.long_lived),
         "rotation": None if ask.rotation is None else msgspec.to_builtins(ask.rotation),
         "project": ask.project or scope.actor.project or DEFAULT,
         "slot": next_slot(scope),
@@ -116,7 +115,7 @@ def change(
     if said.endpoints is not UNSET:
         values["endpoints"] = None if said.endpoints is None else sorted(set(said.endpoints))
     if said.addresses is not UNSET:
-        values["addresses"] = networks(said.addresses or [])
+        values["addresses"] = addresses_of(scope, networks(said.addresses or []))
     if said.system is not UNSET:
         values["system"] = _system(scope, said.system or "")
     if said.owner is not UNSET:
@@ -127,7 +126,7 @@ def change(
     if said.expires_in_days is not UNSET:
         _require_no_end(scope, row)
         long_lived = said.long_lived or said.expires_in_days is None
-        values["expires_at"] = _end(scope, row.created_at, now, said.expires_in_days, long_lived=long_lived)
+        values["expires_at"] = end_of(scope, row.created_at, now, said.expires_in_days, long_lived=long_lived)
     if said.rotation is not UNSET:
         values["rotation"] = None if said.rotation is None else msgspec.to_builtins(said.rotation)
     changed = {name: value for name, value in values.items() if value != getattr(row, name)}
@@ -153,31 +152,6 @@ def _system(scope: Scope, system: str) -> str:
         if scope.connection.scalar(query) is None:
             raise BadRequest(f"there is no AI system `{system}`", param="system")
     return system
-
-
-def _end(scope: Scope, since: int, now: int, days: int | None, *, long_lived: bool) -> int | None:
-    """When a key ends: days from now, within what the policy allows from its making on."""
-    most = policy_of(scope).max_key_days
-    if long_lived and most is not None:
-        if scope.actor.role is not Role.OPERATOR:
-            raise PermissionDenied(
-                f"keys of this organisation live {most} days at most; its owner can change its policy",
-                param="long_lived",
-            )
-        most = None
-    if days is None:
-        return None if most is None else since + min(most, 365) * DAY
-    if most is not None and now + days * DAY > since + most * DAY:
-        raise BadRequest(
-            f"a key lives {_span(most)} at most, unless it is made as long-lived by the operator or the policy of its "
-            "organisation says otherwise",
-            param="expires_in_days",
-        )
-    return now + days * DAY
-
-
-def _span(days: int) -> str:
-    return "twelve months" if days in (365, 366) else f"{days} days"
 
 
 def successor_of(scope: Scope, row: Row[Any]) -> Row[Any] | None:
@@ -213,7 +187,7 @@ def succeed(scope: Scope, row: Row[Any], pepper: Pepper, now: int) -> tuple[Row[
 
 def renew(scope: Scope, row: Row[Any], pepper: Pepper) -> tuple[Row[Any], str]:
     """Give a key that nobody has yet another secret: the text that was lost on its way opens nothing any more."""
-    key = new_key(row.public)
+    key = new_key(public=row.public)
     after = scope.revise(keys, row, anyone=True, hash=key_hash(key.text, pepper[1]), pepper_id=pepper[0])
     return after, key.text
 

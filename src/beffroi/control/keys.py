@@ -21,17 +21,19 @@ from beffroi.control import events, keyring
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus, elapsed_ms
 from beffroi.control.keyring import key_record, living
-from beffroi.control.keyshapes import Created, KeyAsk, KeyChange, Revoked, RotateAsk, Rotated
+from beffroi.control.keyshapes import Created, Key, KeyAsk, KeyChange, Revoked, RotateAsk, Rotated
 from beffroi.control.rotation import byhand
 from beffroi.control.rotation.shapes import Schedule
 from beffroi.control.rotation.stores.choose import NO_STORES, Stores
 from beffroi.control.snapshots import KeyFiles, add_pepper
+from beffroi.control.tenancy.organisations import closed
 from beffroi.control.tenancy.scope import CONTROL, EVERY, Actor, Scope, acting, looking
 from beffroi.control.turns import Turns
 from beffroi.core.errors import BadRequest, NotAcknowledged
 from beffroi.core.snapshot import Config, KeyDelta, KeyRecord
 from beffroi.gateway.quota.terms import Spent
 from beffroi.store.administration import key_uses
+from beffroi.store.engine import reading
 from beffroi.store.tables import keys
 from beffroi.telemetry import logs
 
@@ -140,6 +142,11 @@ class Keys:
         self._owed.clear()
         return delta
 
+    @property
+    def workers(self) -> int:
+        """How many workers there are to be."""
+        return self._bus.workers
+
     async def hold(self, revision: int) -> list[int]:
         """Wait for every worker to hold a revision; the slots of those that do not in time."""
         return await self._bus.hold_keys(revision, ACKNOWLEDGE)
@@ -157,17 +164,35 @@ class Keys:
         created, revision = await self.act(by, work)
         return msgspec.structs.replace(created, waiting=await self.hold(revision))
 
-    async def change(self, reference: str, asked: KeyChange, by: By, if_match: int | None) -> dict[str, Any]:
+    async def follow_tenants(self) -> list[int]:
+        """Tell workers which tenants are suspended, as the database has it; the workers that have not confirmed it.
+
+        Asked again it makes good what an earlier time could not tell, because the disk was full or control ended.
+        """
+
+        def run() -> KeyDelta | None:
+            with reading(self.engine) as connection:
+                found = closed(connection)
+            return None if found == self._files.closed else self._files.append(closed=found)
+
+        async with self._turns.take(urgent=True):
+            await self._catch_up()
+            if (delta := await self._read(run)) is not None:
+                self._bus.send_delta(delta)
+            revision = self._files.revision
+        return await self.hold(revision)
+
+    async def change(self, reference: str, asked: KeyChange, by: By, if_match: int | None) -> Key:
         """Change a key; what it is then, and the workers that do not know yet. Raises as `keyring.change`."""
 
-        def work(scope: Scope) -> tuple[dict[str, Any], list[Row[Any]]]:
+        def work(scope: Scope) -> tuple[Key, list[Row[Any]]]:
             with keyring.where(scope, reference) as (there, row):
                 self._require_store(there, None if asked.rotation is UNSET else asked.rotation)
                 after = keyring.change(there, row, asked, self.known, if_match)
                 return self._shown(there, [after])[0], [after]
 
         shown, revision = await self.act(by, work)
-        return shown | {"waiting": await self.hold(revision)}
+        return msgspec.structs.replace(shown, waiting=await self.hold(revision))
 
     def _require_store(self, scope: Scope, schedule: Schedule | None) -> None:
         if schedule is not None and schedule.delivery.store:
@@ -282,7 +307,7 @@ class Keys:
 
     async def listed(
         self, by: By, window: Callable[[Select[Any]], Select[Any]]
-    ) -> tuple[Sequence[Row[Any]], Callable[[Row[Any]], dict[str, Any]]]:
+    ) -> tuple[Sequence[Row[Any]], Callable[[Row[Any]], Key]]:
         """Keys without their hashes; `spent` and `reserved` (nano-units) for those with a budget.
 
         Args:
@@ -292,30 +317,30 @@ class Keys:
             The rows, and what makes of one what is shown.
         """
 
-        def read() -> tuple[Sequence[Row[Any]], dict[str, dict[str, Any]]]:
+        def read() -> tuple[Sequence[Row[Any]], dict[str, Key]]:
             with looking(self.engine, by.actor, by.organisation) as scope:
                 rows = scope.connection.execute(window(scope.select(keys))).all()
-                return rows, {shown["id"]: shown for shown in self._shown(scope, rows)}
+                return rows, {shown.id: shown for shown in self._shown(scope, rows)}
 
         rows, shown = await self._read(read)
         return rows, lambda row: shown[row.id]
 
-    async def show(self, reference: str, by: By) -> dict[str, Any]:
+    async def show(self, reference: str, by: By) -> Key:
         """One key as `listed` has it, and in `use` what is used of each of its limits, its predecessors' use included.
 
         Raises:
             KeyNotFound: there is none, or several have that name.
         """
 
-        def read() -> dict[str, Any]:
+        def read() -> Key:
             with looking(self.engine, by.actor, by.organisation) as scope:
                 row = keyring.find(scope, reference)
                 shown = self._shown(scope, [row])[0]
-            return shown | {"use": [msgspec.to_builtins(use) for use in self._budgets.usage(key_record(row))]}
+            return msgspec.structs.replace(shown, use=list(self._budgets.usage(key_record(row))))
 
         return await self._read(read)
 
-    def _shown(self, scope: Scope, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+    def _shown(self, scope: Scope, rows: Sequence[Row[Any]]) -> list[Key]:
         ids = [row.id for row in rows]
         spent = self._budgets.spent(key_record(row) for row in rows)
         run = scope.connection.execute
@@ -353,10 +378,13 @@ def _slots(slots: list[int]) -> str:
     return ", ".join(f"w{slot:02d}" for slot in slots)
 
 
-def _shown(row: Row[Any], after: str | None, used: int | None, spent: Spent | None) -> dict[str, Any]:
-    shown = {name: value for name, value in row._asdict().items() if name not in ("hash", "pepper_id", "slot")}
-    shown |= {"rotated_to": after, "state": _state(row, after), "used_at": used}
-    return shown | ({} if spent is None else {"spent": spent.spent, "reserved": spent.reserved})
+def _shown(row: Row[Any], after: str | None, used: int | None, spent: Spent | None) -> Key:
+    kept = {name: getattr(row, name) for name in Key.__struct_fields__ if name in row._fields}
+    if row.rotation is not None:
+        kept["rotation"] = msgspec.convert(row.rotation, Schedule)
+    if spent is not None:
+        kept |= {"spent": spent.spent, "reserved": spent.reserved}
+    return Key(**kept, rotated_to=after, state=_state(row, after), used_at=used)
 
 
 def _state(row: Row[Any], after: str | None) -> str:

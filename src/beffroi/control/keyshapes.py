@@ -14,6 +14,7 @@ from beffroi.control.rotation.shapes import Schedule
 from beffroi.core.errors import BadRequest
 from beffroi.core.money import parse_nano
 from beffroi.core.snapshot import Limits
+from beffroi.gateway.quota.terms import LimitUse
 
 DAY = 86_400
 YEAR = 365 * DAY
@@ -202,6 +203,46 @@ class Rotated(msgspec.Struct, frozen=True):
     old_public: str
     old_expires_at: int
     waiting: list[int]
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """A key as it is shown; never the key itself.
+
+    Attributes:
+        state: `active`; `rotated`: accepted until its end, beside its successor; `expired`; `revoked`.
+        used_at: when it was last used, to the minute; None: never.
+        spent, reserved: nano-units, of one that has a budget; use: of each limit, where one key is asked for.
+        waiting: after a change, the workers that do not know of it yet.
+    """
+
+    id: str
+    public: str
+    name: str
+    organisation: str
+    project: str
+    state: str
+    models: list[str] | None
+    endpoints: list[str] | None
+    addresses: list[str]
+    system: str
+    owner: str
+    limits: dict[str, Any]
+    rotation: Schedule | None
+    expires_at: int | None
+    created_at: int
+    created_by: str
+    revoked: bool
+    revoked_at: int | None
+    revoked_why: str
+    rotated_from: str | None
+    rotated_to: str | None
+    used_at: int | None
+    revision: int
+    managed_by: str
+    spent: int | None = None
+    reserved: int | None = None
+    use: list[LimitUse] | None = None
+    waiting: list[int] | None = None
 
 
 def networks(texts: list[str]) -> list[str]:

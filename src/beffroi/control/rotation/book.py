@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from beffroi.control.rotation.outbox import tell
 from beffroi.control.rotation.shapes import OPEN, Rotation
 from beffroi.control.tenancy.scope import Scope
 from beffroi.core.errors import ObjectNotFound
@@ -75,9 +74,8 @@ class Moved(Exception):
 
 
 def note(scope: Scope, verb: str, rotation: Row[Any], key_name: str, **more: Any) -> None:
-    """The event of a step, and what webhooks are told: what happened, what is next and when. No secret is in either."""
+    """The event of a step, which webhooks are told: what happened, what is next and when. No secret is in it."""
     said = {
-        "rotation": rotation.id,
         "key": rotation.key_id,
         "name": key_name,
         "successor": rotation.successor or None,
@@ -85,7 +83,6 @@ def note(scope: Scope, verb: str, rotation: Row[Any], key_name: str, **more: Any
         **more,
     }
     scope.record(f"rotation:{verb}", rotation.id, after=said, project=rotation.project)
-    tell(scope, f"rotation.{verb}", said | {"project": rotation.project})
 
 
 def shown(row: Row[Any]) -> Rotation:

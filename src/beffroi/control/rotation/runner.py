@@ -16,6 +16,7 @@ import msgspec
 from sqlalchemy import Row, exists
 from sqlalchemy.exc import SQLAlchemyError
 
+from beffroi.control.keypolicy import schedule_by, schedule_of
 from beffroi.control.keyring import living, successor_of
 from beffroi.control.keys import By, Keys
 from beffroi.control.rotation import book, letters, steps
@@ -24,6 +25,7 @@ from beffroi.control.rotation.shapes import DAY, OPEN, Schedule
 from beffroi.control.rotation.stores.choose import Stores
 from beffroi.control.rotation.stores.port import Place, Store, StoreFault
 from beffroi.control.tenancy.scope import CONTROL, EVERY, Scope, looking
+from beffroi.control.tenancy.shapes import Policy
 from beffroi.core.errors import BeffroiError
 from beffroi.core.key import key_hash
 from beffroi.store.administration import rotations
@@ -100,9 +102,9 @@ class Runner:
         with looking(self._service.engine, CONTROL, EVERY) as scope:
             run = scope.connection.execute
             policies = {
-                row.id: row.policy["rotation"]
+                row.id: schedule
                 for row in run(scope.select(organisations, organisations.c.id, organisations.c.policy))
-                if row.policy.get("rotation")
+                if (schedule := schedule_by(msgspec.convert(row.policy, Policy))) is not None
             }
             columns = (keys.c.id, keys.c.organisation, keys.c.created_at, keys.c.expires_at, keys.c.rotation)
             query = scope.select(keys, *columns).where(
@@ -113,11 +115,10 @@ class Runner:
             )
             found = []
             for row in run(query):
-                said = row.rotation or policies.get(row.organisation)
-                if said:
-                    schedule = msgspec.convert(said, Schedule)
-                    if steps.due_at(row, schedule) - schedule.notice_seconds <= now:
-                        found.append((row.organisation, row.id))
+                own = None if row.rotation is None else msgspec.convert(row.rotation, Schedule)
+                schedule = own or policies.get(row.organisation)
+                if schedule is not None and steps.due_at(row, schedule) - schedule.notice_seconds <= now:
+                    found.append((row.organisation, row.id))
             return found
 
     async def _announce(self, organisation: str, key_id: str) -> bool:
@@ -125,7 +126,7 @@ class Runner:
 
         def work(scope: Scope) -> tuple[bool, list[Row[Any]]]:
             key = scope.find(keys, key_id, "key")
-            schedule = steps.schedule_of(scope, key)
+            schedule = schedule_of(scope, key)
             if schedule is None or not living(key, now) or successor_of(scope, key) or book.open_of(scope, key_id):
                 return False, []
             due = max(steps.due_at(key, schedule), now + schedule.notice_seconds)

@@ -12,7 +12,6 @@ import msgspec
 from sqlalchemy import Row
 
 from beffroi.control import keyring
-from beffroi.control.keypolicy import policy_of
 from beffroi.control.keyring import Pepper, living
 from beffroi.control.rotation import book, links
 from beffroi.control.rotation.shapes import DAY, Schedule
@@ -32,13 +31,6 @@ class Made(NamedTuple):
     rotation: Row[Any]
     text: str
     secret: str
-
-
-def schedule_of(scope: Scope, key: Row[Any]) -> Schedule | None:
-    """The schedule of a key: its own, else that of its organisation's policy."""
-    if key.rotation is not None:
-        return msgspec.convert(key.rotation, Schedule)
-    return policy_of(scope).rotation
 
 
 def due_at(key: Row[Any], schedule: Schedule) -> int:
