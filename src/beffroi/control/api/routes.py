@@ -8,6 +8,7 @@ from beffroi.control.api import installation, keys
 from beffroi.control.api.operation import Operation
 from beffroi.control.operations import routes as operations
 from beffroi.control.tenancy import routes as tenancy
+from beffroi.control.rotation import routes as rotations
 from beffroi.control.webhooks import routes as webhooks
 
 PREFIX = "/api/v1"
@@ -16,5 +17,6 @@ OPERATIONS: tuple[Operation, ...] = (
     *keys.OPERATIONS,
     *operations.OPERATIONS,
     *tenancy.OPERATIONS,
+    *rotations.OPERATIONS,
     *webhooks.OPERATIONS,
 )
