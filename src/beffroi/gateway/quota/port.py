@@ -85,8 +85,8 @@ class Counters(Protocol):
         """
         ...
 
-    def move(self, ticket: Held, key: KeyRecord, model: str, end_user: str | None) -> Held:
-        """Go on with another model (a fallback): what only the new one counts in is reserved, by the ticket's own ask.
+    def move(self, ticket: Held, key: KeyRecord, model: str, end_user: str | None, ask: Ask) -> Held:
+        """Go on with another model (a fallback): what only the new one counts in is reserved.
 
         What only the old one counted in is settled as used for nothing. Returns the ticket to go on with; after an error
         the old one still holds all it held.
