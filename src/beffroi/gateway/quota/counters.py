@@ -22,7 +22,7 @@ from beffroi.gateway.quota.end_users import NAME_CHARS, EndUsers
 from beffroi.gateway.quota.ground import PATIENCE
 from beffroi.gateway.quota.local import LocalLimits
 from beffroi.gateway.quota.memory import LOCK, UNLOCK
-from beffroi.gateway.quota.port import Held, Needs
+from beffroi.gateway.quota.port import Needs
 from beffroi.gateway.quota.scopes import account_of, others_account, quota_account
 from beffroi.gateway.quota.several import Moved, take_all
 from beffroi.gateway.quota.terms import (
@@ -80,7 +80,7 @@ class MappedCounters(MappedBooks):
         if not ONLOOKER <= worker < layout.WORKERS or not 1 <= workers <= layout.WORKERS:
             raise ValueError(f"worker {worker} of {workers}: there can be {layout.WORKERS} at most")
         super().__init__(path, clock=clock, worker=worker, zone=zone, boot=boot)
-        keys = self._files.keys
+        self._keys = keys = self._files.keys
         self._table, self._file, self._fd, self._arrears = keys.table, keys.file, keys.file.fd, keys.arrears
         self._worker = worker
         self._workers = workers
@@ -151,9 +151,8 @@ class MappedCounters(MappedBooks):
         course = self._courses.of(key, model)
         return self._local.reserve(course.all_accounts(_name(end_user)), ask)
 
-    def move(self, ticket: Held, key: KeyRecord, model: str, end_user: str | None, ask: Ask) -> Ticket:
+    def move(self, ticket: Ticket, key: KeyRecord, model: str, end_user: str | None, ask: Ask) -> Ticket:
         """See `port.Counters`. A ticket of `reserve_alone` is left as it is."""
-        assert isinstance(ticket, Ticket)  # noqa: S101 - made here
         met = self._met.get(key.id)
         if met is None or met.key is not key:
             met = self._meet(key)
@@ -186,10 +185,10 @@ class MappedCounters(MappedBooks):
 
     # settle ------------------------------------------------------------------------------------------------------
 
-    def settle(self, ticket: Held, used: Used) -> None:
+    def settle(self, ticket: Ticket, used: Used) -> None:
         """See `port.Counters`. What cannot be written because a lock is held is kept, added up, and written later."""
-        assert isinstance(ticket, Ticket)  # noqa: S101 - made here
-        if not ticket.open or ticket.plan is None:
+        plan = ticket.plan
+        if plan is None or not ticket.open:
             return
         ticket.open = False
         tokens, output, cost = used.tokens, used.output, used.cost
@@ -199,9 +198,11 @@ class MappedCounters(MappedBooks):
             for each in (ticket, *ticket.rest):
                 self._settle_alone(each, tokens, output, cost)
             return
-        self._gathered(ticket, tokens, output, cost)
-        for each in ticket.rest:
-            self._gathered(each, tokens, output, cost)
+        if ticket.rest or plan.tag:
+            for each in (ticket, *ticket.rest):
+                self._gathered(each, tokens, output, cost)
+        else:
+            self._keys.settled.setdefault(plan.slot, []).append((plan, ticket, tokens, output, cost))
         if not self._gathers:
             self.write_back()
 
@@ -215,9 +216,11 @@ class MappedCounters(MappedBooks):
 
     def write_back(self) -> None:
         """Write the settlements that were gathered."""
-        for ground in self._files.grounds():
-            if ground.settled:
-                ground.write_back()
+        if self._keys.settled:
+            self._keys.write_back()
+        users = self._files.users
+        if users is not None and users.settled:
+            users.write_back()
 
     def pay(self) -> int:
         """See `port.Counters`."""
@@ -299,7 +302,7 @@ class MappedCounters(MappedBooks):
         place = places.claim(quota.slot, name, 0.0)
         ground = self._files.users
         if place is None or ground is None:
-            return self._files.keys.plan(others_account(quota, limits), quota.slot)
+            return self._keys.plan(others_account(quota, limits), quota.slot)
         if len(self._user_plans) >= KEPT:
             self._user_plans.clear()
         plan = ground.plan(quota_account(quota, limits, name), place[0], (places.word_of(place[0]), place[1]))
@@ -312,7 +315,7 @@ class MappedCounters(MappedBooks):
         limits, plan = key.limits, None
         if self._courses.alone(key):
             if not limited(limits):
-                plan = self._files.keys.unlimited(account_of(key))
+                plan = self._keys.unlimited(account_of(key))
             elif (own := self._plan(key)).plain:
                 plan = own
         met = self._met[key.id] = _Met(key, plan, Needs(is_hard(limits), limits.soft_budget is not None), {})
@@ -325,14 +328,14 @@ class MappedCounters(MappedBooks):
             course = self._courses.of(met.key, model)
             if self._worker == ONLOOKER:
                 raise ValueError("an onlooker admits nothing")
-            ground = self._files.keys
+            ground = self._keys
             known = met.courses[model] = course, tuple(ground.plan(each, each.slot) for each in course.accounts)
         return known
 
     def _plan(self, key: KeyRecord) -> Plan:
         if self._worker == ONLOOKER:
             raise ValueError("an onlooker admits nothing")
-        return self._files.keys.plan(account_of(key), key.slot)
+        return self._keys.plan(account_of(key), key.slot)
 
     def _forget(self, organisations: set[str]) -> None:
         """Work out anew what keys of these organisations count in; of the empty text: all keys."""
@@ -347,7 +350,7 @@ class MappedCounters(MappedBooks):
     def _gathered(self, ticket: Ticket, tokens: int, output: int, cost: int) -> None:
         plan = ticket.plan
         assert plan is not None  # noqa: S101 - callers have seen it
-        ground = self._files.users if plan.tag else self._files.keys
+        ground = self._files.users if plan.tag else self._keys
         assert ground is not None  # noqa: S101 - it has given the place
         ground.settled.setdefault(plan.slot, []).append((plan, ticket, tokens, output, cost))
 
@@ -356,7 +359,7 @@ class MappedCounters(MappedBooks):
         assert plan is not None  # noqa: S101 - as above
         self._local.settle(plan, ticket, tokens, output)
         account = plan.account
-        if account.end_user is None and self._files.keys.known(account.slot) is not None:
+        if account.end_user is None and self._keys.known(account.slot) is not None:
             self._arrears.add_local(account.slot, tokens, output, cost)
 
     def _pay_some(self) -> None:

@@ -110,7 +110,8 @@ class Table:
 
     def give(self, plan: Plan, ticket: Ticket, tokens: int, output: int, cost: int) -> None:
         """Settle: what was used takes the place of what was held."""
-        base, column = plan.parts[:2]
+        parts = plan.parts
+        base, column = parts[0], parts[1]
         words = self.words
         tick = (self._mono() + self._offset) // TICK_NS
         if words[base] != tick:
