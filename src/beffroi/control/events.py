@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Administrative acts, each a row in `events` in the same transaction as the act itself (decision D20).
 
-In: who did what to what. Out: one row. Actions follow the grammar `source:subject:action`; `ACTIONS` lists them all.
+In: who did what to what. Out: one row. Actions follow the grammar `door:subject:verb`; `ACTIONS` lists those of one door
+alone, `ACTS` the acts that are the same through every door of `DOORS`.
 """
 
 import time
@@ -30,6 +31,46 @@ ACTIONS = {
     "control:config:refuse": "A configuration had faults and was refused; the one before stays.",
 }
 
+DOORS = {
+    "cli": "Somebody on this machine, with the command line.",
+    "api": "Somebody with an admin key, through the admin API.",
+    "apply": "`beffroi apply`, with a file.",
+    "file": "The configuration file that the server was started with.",
+    "control": "Beffroi itself.",
+}
+
+ACTS = {
+    "organisation:create": "An organisation was made.",
+    "organisation:update": "An organisation was renamed, or its policy changed.",
+    "organisation:suspend": "An organisation was suspended: the gateway refuses its keys.",
+    "organisation:resume": "A suspended organisation is served again.",
+    "project:create": "A project was made.",
+    "project:update": "A project was renamed.",
+    "project:suspend": "A project was suspended: the gateway refuses its keys.",
+    "project:resume": "A suspended project is served again.",
+    "member:create": "A member was added, with a role.",
+    "member:update": "A member was renamed or has another role.",
+    "member:delete": "A member was removed.",
+    "service-account:create": "A service account was made.",
+    "service-account:update": "A service account was changed.",
+    "service-account:delete": "A service account was removed.",
+    "system:create": "An AI system was registered.",
+    "system:update": "What is said of an AI system was changed.",
+    "system:delete": "An AI system was removed; keys and records keep its id.",
+    "admin-key:create": "A key to the administration was made.",
+    "admin-key:revoke": "A key to the administration was revoked.",
+}
+
+
+def known(action: str) -> str:
+    """What an action means.
+
+    Raises:
+        KeyError: neither `ACTIONS` nor `ACTS` lists it.
+    """
+    door, _, act = action.partition(":")
+    return ACTIONS[action] if action in ACTIONS or door not in DOORS else ACTS[act]
+
 
 def record(
     connection: Connection,
@@ -45,9 +86,9 @@ def record(
     """Add one event. `before` and `after` are plain data without secrets.
 
     Raises:
-        KeyError: an action that `ACTIONS` does not list.
+        KeyError: an action that is not listed.
     """
-    ACTIONS[action]
+    known(action)
     connection.execute(
         insert(events).values(
             id=new_id("evt"),
