@@ -125,7 +125,7 @@ _TABLES: dict[Table, _How] = {
     a.webhooks: _How(closed=True),
     a.outbox: _How(closed=True),
 }
-NOT_OF_TENANTS = frozenset({t.spool_offsets, a.revisions, a.replicas, a.shared_secrets})
+NOT_OF_TENANTS = frozenset({t.spool_offsets, a.changes, a.revisions, a.replicas, a.shared_secrets})
 
 
 class _Insert(Insert):
