@@ -124,10 +124,10 @@ def _name_error(context: ExceptionContext) -> BaseException | None:
     return kind(context.statement, None, context.original_exception, True)
 
 
-def _ssl(url: URL) -> ssl.SSLContext | None:
+def _ssl(url: URL) -> ssl.SSLContext | bool:
     mode = url.query.get("sslmode", "disable" if _near(url.host or "localhost") else "verify-full")
     if mode == "disable":
-        return None
+        return False
     try:
         ca = url.query.get("sslrootcert")
         context = ssl.create_default_context(cafile=ca if isinstance(ca, str) else None)
