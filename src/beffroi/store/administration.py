@@ -115,6 +115,7 @@ admin_keys = Table(
     _text("created_by"),
     _int("revoked_at", null=True),
     _int("used_at", null=True),
+    Column("scopes", JSON, nullable=True),  # permissions; JSON null: all of its role
     Column("revision", BigInteger, nullable=False, server_default="0", autoincrement=False),
     UniqueConstraint("public"),
 )
@@ -235,6 +236,7 @@ operations = Table(
     _int("updated_at"),
 )
 
+# Who is told. `secret`: sealed by the vault. `failing_since`: when the first delivery failed of those since the last that did not.
 webhooks = Table(
     "webhooks",
     metadata,
@@ -245,6 +247,8 @@ webhooks = Table(
     Column("secret", LargeBinary, nullable=False),
     _int("created_at"),
     *_kept(),
+    _int("failing_since", null=True),
+    _word("fault"),
 )
 
 # What is to be told, written in the transaction of the act; a row leaves when it was delivered or given up.

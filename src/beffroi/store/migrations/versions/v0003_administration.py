@@ -181,6 +181,7 @@ def _administration() -> None:
         _text("created_by"),
         _int("revoked_at", null=True),
         _int("used_at", null=True),
+        sa.Column("scopes", sa.JSON, nullable=True),
         _number("revision"),
         sa.PrimaryKeyConstraint("id", name="pk_admin_keys"),
         sa.UniqueConstraint("public", name="uq_admin_keys_public"),
@@ -300,6 +301,8 @@ def _administration() -> None:
         sa.Column("secret", sa.LargeBinary, nullable=False),
         _int("created_at"),
         *_kept(),
+        _int("failing_since", null=True),
+        _word("fault"),
         sa.PrimaryKeyConstraint("id", name="pk_webhooks"),
     )
     op.create_table(
@@ -341,6 +344,7 @@ def _administration() -> None:
     )
     op.create_index("ix_idempotency_created_at", "idempotency", ["created_at"])
     op.create_index("ix_outbox_next_at", "outbox", ["next_at"])
+    op.create_index("ix_outbox_webhook", "outbox", ["webhook"])
     op.create_index("ix_rotations_next_at", "rotations", ["next_at"])
 
 
