@@ -101,7 +101,9 @@ def look(source: Path, told: Told | None = None) -> tuple[Manifest, Report]:
         _require_known(manifest, folder)
         engine = open_engine(folder / LEDGER)
         try:
-            upgrade(engine)  # this copy alone, which goes afterwards: an earlier release's tables lack what is asked for
+            upgrade(
+                engine
+            )  # this copy alone, which goes afterwards: an earlier release's tables lack what is asked for
             return manifest, ledger.verify(engine, folder / JOURNAL)
         finally:
             engine.dispose()
