@@ -18,6 +18,9 @@ from hypothesis import HealthCheck, settings
 from tests import tiny as own
 from tests.engines.scripted import ScriptedEngine
 from tests.harness import Served
+from tests.servers import postgres, valkey
+
+__all__ = ["postgres", "valkey"]  # fixtures of every test
 
 UMASK = 0o022
 
