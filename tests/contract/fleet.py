@@ -104,6 +104,7 @@ class Fleet:
         """See `Backend`: it says nothing any more, and nobody hears of it."""
         dead = self._workers.pop(number)
         dead.silence()
+        self.loop.run_until_complete(dead.stop())
         for _ in range(12):
             self.pass_(5.0)
         self.worker(number)

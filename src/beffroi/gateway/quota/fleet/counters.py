@@ -76,6 +76,7 @@ class FleetCounters:
         self._time = HouseTime(clock, zone)
         names = Names(prefix)
         self._lanes = Lanes(names, lambda: self._desk.spare(0))
+        self._known = self._lanes.known
         self._centre = Centre(url, names, self._came, self._recalled, self.metrics)
         self._desk = Desk(
             self._centre, names, self._time, clock, loop, self._lanes, self.metrics, holder=os.urandom(8).hex()
@@ -103,7 +104,9 @@ class FleetCounters:
 
     def reserve(self, key: KeyRecord, model: str, end_user: str | None, ask: Ask) -> Held:
         """See `port.Counters`."""
-        lane = self._lanes.lane(key, model)
+        lane = self._known.get((key.slot, model))
+        if lane is None or lane.key is not key or self._lanes.wall_s >= lane.until:
+            lane = self._lanes.lane(key, model)
         leases = lane.leases if not lane.each else self._lanes.of_end_user(lane, end_user)
         tokens, output, bound, estimate = ask.tokens, ask.output, ask.bound, ask.estimate
         if not 0 <= tokens | output <= TOKEN_CAP or not 0 <= bound | estimate <= MONEY_CAP:
@@ -162,8 +165,14 @@ class FleetCounters:
                 if lease.hard or lease.soft:
                     lease.cost += cost
             if more or more_output:
-                self._differs(lease, ticket, more, more_output)
-            self._desk.settled(lease)
+                if more_output <= 0 and more <= more_output and lease.back_ms == ticket.at_ms and lease.local is None:
+                    lease.back_tokens += more  # the common case: all less than estimated, admitted with those before it
+                    lease.back_output += more_output
+                else:
+                    self._differs(lease, ticket, more, more_output)
+            if not lease.dirty:
+                lease.dirty = True
+                self._desk.settled(lease)
 
     def move(self, ticket: Held, key: KeyRecord, model: str, end_user: str | None) -> Held:
         """See `port.Counters`."""
@@ -305,6 +314,7 @@ class FleetCounters:
 
     def _differs(self, lease: Lease, ticket: FleetTicket, more: int, more_output: int) -> None:
         """Less than was estimated is given back to the moment it was taken; more counts from now."""
+        lease.gather(ticket.at_ms)
         _, tokens, inputs, outputs = lease.rule.rates
         for limited, quantity, amount in (
             (tokens, TOKENS, more), (inputs, INPUT, more - more_output), (outputs, OUTPUT, more_output),

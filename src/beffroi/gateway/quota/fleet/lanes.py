@@ -30,13 +30,19 @@ class Lane:
 
 
 class Lanes:
-    """All of one worker. `wall_s`: the moment by which dated terms are read, kept up by the owner."""
+    """All of one worker.
+
+    Attributes:
+        known: lanes by slot of the key and model; good for the key they were made for, until their `until`.
+        leases: by scope.
+        wall_s: the moment by which dated terms are read (Unix seconds), kept up by the owner.
+    """
 
     def __init__(self, names: Names, spare: Callable[[], None]) -> None:
         self._names = names
         self._spare = spare
         self._scopes = Scopes()
-        self._lanes: dict[tuple[int, str], Lane] = {}
+        self.known: dict[tuple[int, str], Lane] = {}
         self._rules: dict[Limits, Rule] = {}
         self.leases: dict[str, Lease] = {}
         self.wall_s = 0
@@ -44,7 +50,7 @@ class Lanes:
     def know(self, quotas: Iterable[QuotaRecord]) -> None:
         """See `port.Counters`."""
         self._scopes = Scopes(quotas)
-        self._lanes.clear()
+        self.known.clear()
 
     def learn(self, delta: KeyDelta) -> None:
         """See `port.Counters`."""
@@ -53,11 +59,11 @@ class Lanes:
                 self._scopes.put(quota)
             for quota_id in delta.remove_quotas:
                 self._scopes.drop(quota_id)
-            self._lanes.clear()
+            self.known.clear()
 
     def lane(self, key: KeyRecord, model: str) -> Lane:
         """The lane of a key and a model; made when it is first asked for, and after each change."""
-        lane = self._lanes.get((key.slot, model))
+        lane = self.known.get((key.slot, model))
         if lane is None or lane.key is not key or self.wall_s >= lane.until:
             lane = self._make(key, model)
         return lane
@@ -72,7 +78,7 @@ class Lanes:
     def drop(self, lease: Lease) -> None:
         """Forget a lease that holds and owes nothing."""
         if self.leases.pop(lease.scope, None) is not None and not lease.account.each_end_user:
-            self._lanes.clear()
+            self.known.clear()
 
     def _make(self, key: KeyRecord, model: str) -> Lane:
         accounts: list[Account] = [account_of(key)] if key.limits != NO_LIMITS else []
@@ -92,9 +98,9 @@ class Lanes:
             any(limits.soft_budget is not None for limits in all_limits),
         )
         lane = Lane(key, tuple(map(self._lease, accounts)), tuple(each), needs, until)
-        if len(self._lanes) >= LANES:
-            self._lanes.clear()
-        self._lanes[key.slot, model] = lane
+        if len(self.known) >= LANES:
+            self.known.clear()
+        self.known[key.slot, model] = lane
         return lane
 
     def _lease(self, account: Account) -> Lease:

@@ -10,7 +10,7 @@ from typing import Any
 
 from beffroi.gateway.quota.fleet.house_time import HouseTime
 from beffroi.gateway.quota.fleet.share import LocalShare
-from beffroi.gateway.quota.fleet.wire import BOUND, ESTIMATE, INPUT, OUTPUT, REQUESTS, RUNNING, TOKENS, Rule, Told
+from beffroi.gateway.quota.fleet.wire import BOUND, ESTIMATE, INPUT, OUTPUT, TOKENS, Rule, Told
 from beffroi.gateway.quota.scopes import Account
 from beffroi.gateway.quota.terms import Ask
 
@@ -18,7 +18,6 @@ PLENTY = 1 << 48
 AHEAD_S = 0.5  # how far ahead of need room is lent
 LOOK_S = 0.25  # between two looks at how fast it goes
 SLOT_MS = 250
-NONE4, NONE3 = [0] * 4, [0] * 3
 POOL = 4  # where running, bound and estimate stand beside the four quantities
 
 
@@ -36,7 +35,7 @@ class Lease:
     """
 
     __slots__ = (
-        "account", "bound", "busy", "cost", "count", "estimate", "hard", "held", "input", "joined", "lent", "local", "most",
+        "account", "back_ms", "back_output", "back_tokens", "bound", "busy", "cost", "count", "dirty", "estimate", "hard", "held", "input", "joined", "lent", "local", "most",
         "notes", "output", "past", "rate", "refill_at", "requests", "room", "rule", "running", "scope", "seen", "seen_ms",
         "sending", "soft", "sums", "sure", "tick", "tight", "tokens", "unit", "word", "word_at",
     )  # fmt: skip
@@ -52,6 +51,8 @@ class Lease:
         self.most = rule.limits.requests_per_minute
         self.room = 0
         self.notes: dict[tuple[int, int], int] = {}
+        self.back_ms = self.back_tokens = self.back_output = 0
+        self.dirty = False
         self.cost = 0
         self.past: list[tuple[int, list[int]]] = []
         self.sending: tuple[int, list[Any], list[Any]] = (0, [], [])
@@ -80,6 +81,7 @@ class Lease:
 
     def change(self, account: Account, rule: Rule) -> None:
         """Other limits from now on: what is used counts on from where it was."""
+        self.gather(0)
         free, before = list(self.free()), self.limited()
         self.account, self.rule = account, rule
         _, self.hard, self.soft = rule.pools
@@ -115,6 +117,19 @@ class Lease:
         place = (quantity, at_ms - at_ms % SLOT_MS)
         self.notes[place] = self.notes.get(place, 0) + amount
 
+    def gather(self, at_ms: int) -> None:
+        """Note what was given back for one moment, and begin to add up what is for another."""
+        if self.back_tokens or self.back_output:
+            _, tokens, inputs, outputs = self.rule.rates
+            for limited, quantity, amount in (
+                (tokens, TOKENS, self.back_tokens),
+                (inputs, INPUT, self.back_tokens - self.back_output),
+                (outputs, OUTPUT, self.back_output),
+            ):
+                if limited and amount:
+                    self.note(quantity, self.back_ms, amount)
+        self.back_ms, self.back_tokens, self.back_output = at_ms, 0, 0
+
     def turn(self, before: dict[int, int]) -> None:
         """A money period has ended; `before`: the numbers that were. What was spent until now was spent in them."""
         if self.cost:
@@ -123,7 +138,7 @@ class Lease:
 
     def owes(self) -> bool:
         """Whether the centre has not heard all."""
-        return bool(self.notes or self.cost or self.past or self.sending[1] or self.sending[2])
+        return bool(self.notes or self.back_tokens or self.back_output or self.cost or self.past or self.sending[1] or self.sending[2])
 
     def in_use(self) -> bool:
         """Whether requests that this scope limits are in progress."""
@@ -164,6 +179,8 @@ class Lease:
     def line(self, need: Ask | None, waiting: "list[Ask]", ahead: float, number: int, time: HouseTime) -> list[Any]:
         """What the script is told; the lease is busy until `take` or `lost`."""
         rule, limited = self.rule, self.limited()
+        self.dirty = False
+        self.gather(self.back_ms)
         if not (self.sending[1] or self.sending[2]):
             costs = [[period, nano, 0] for nano, periods in self.past for period in periods]
             costs += [[time.period(kind).number, self.cost, 1] for kind in rule.kinds if self.cost]
@@ -253,8 +270,3 @@ def needs_of(ask: Ask | None) -> tuple[int, ...]:
     if ask is None:
         return (1, 0, 0, 0, 1, 0, 0)
     return (1, ask.tokens, ask.tokens - ask.output, ask.output, 1, ask.bound, ask.estimate)
-
-
-__all__ = [
-    "BOUND", "ESTIMATE", "INPUT", "LOOK_S", "OUTPUT", "PLENTY", "REQUESTS", "RUNNING", "TOKENS", "Lease", "needs_of",
-]  # fmt: skip
