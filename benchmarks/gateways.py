@@ -34,7 +34,7 @@ class NotMeasured(RuntimeError):
 
 
 class Gateway:
-    """One gateway. `keys` and `engines` say how many of each it knows; `tls` asks for a TLS listener."""
+    """One gateway. `keys`, `tenants` and `engines` say how many of each it knows; `tls` asks for a TLS listener."""
 
     def __init__(
         self,
@@ -45,16 +45,19 @@ class Gateway:
         *,
         variant: str = "",
         keys: int = 10_000,
+        tenants: int = 0,
         engines: int = 1,
         tls: bool = False,
     ) -> None:
         self.row, self.scratch, self.mock_port, self.cores = row, scratch, mock_port, cores
         self.name = str(row["name"]) + (f" {variant}" if variant else "")
-        self.keys, self.engines, self.tls = keys, engines, tls
+        self.keys, self.tenants, self.engines, self.tls = keys, tenants, engines, tls
         self.headers: list[str] = []
         self.port = self.control = 0
         self.process: Process | None = None
+        self.folder = scratch
         self.log = scratch / "unstarted"
+        self._command: list[str] = []
 
     def missing(self) -> str | None:
         """What is not installed, if anything."""
@@ -74,7 +77,7 @@ class Gateway:
         Raises:
             NotMeasured: it does not.
         """
-        folder = Path(tempfile.mkdtemp(prefix=f"{self.row['name']}-", dir=self.scratch))
+        self.folder = folder = Path(tempfile.mkdtemp(prefix=f"{self.row['name']}-", dir=self.scratch))
         self.port, self.control, self.log = free_port(), free_port(), folder / "log"
         names = [f"e{n}" for n in range(self.engines)]
         values = {
@@ -88,6 +91,7 @@ class Gateway:
             "here": HERE,
             "python": sys.executable,
             "keys": self.keys,
+            "tenants": self.tenants,
             "engines": json.dumps(
                 [{"name": n, "url": f"http://127.0.0.{i + 1}:{self.mock_port}"} for i, n in enumerate(names)]
             ),
@@ -107,11 +111,12 @@ class Gateway:
         self.headers = [fill(h) for h in self.row.get("headers", [])]
         if not any(h.lower().startswith("authorization:") for h in self.headers):
             self.headers.append(KEY_HEADER)
-        self.process = Process(shlex.split(fill(self.row["command"])), self.cores, self.log)
-        self._wait()
+        self._command = shlex.split(fill(self.row["command"]))
+        self.again()
 
-    def _wait(self) -> None:
-        assert self.process
+    def again(self) -> None:
+        """Start it once more on what it left, after a `stop`. Raises as `start`."""
+        self.process = Process(self._command, self.cores, self.log)
         limit = self.row.get("start_timeout", 30)
         deadline = time.monotonic() + limit
         # A TLS listener is asked over its control port: this reader speaks plain HTTP.

@@ -8,20 +8,32 @@ import pytest
 from msgspec.structs import replace
 
 from beffroi.core.key import _checksum, key_hash, new_key
+from beffroi.core.record import Settlement
 from beffroi.core.snapshot import KeyDelta, KeyRecord
 from tests.client import chat, request
 from tests.gateway.rig import PEPPER, PUBLIC, Rig, Run
 
 
-def reached(rig: Rig, key: str | None, body: Any = None) -> int | None:
+def reached(rig: Rig, key: str | None, body: Any = None, *, path: str = "/v1/chat/completions") -> int | None:
     """A request with that key: the status of its refusal, or None where it reached an engine."""
     run = Run(rig, {})
-    run.client.data_received(request(key, body if body is not None else chat("hi", model=PUBLIC)))
+    run.client.data_received(request(key, body if body is not None else chat("hi", model=PUBLIC), path=path))
     rig.loop.turn()
     if not run.over:
         run.leave()
         return None
     return run.answer.status
+
+
+def refused(rig: Rig, *, path: str = "/v1/chat/completions", body: Any = None, method: str = "POST") -> tuple[int, str]:
+    """A request with the rig's key that is answered at once: status, and the code of its error; empty: none."""
+    run = Run(rig, {})
+    sent = None if method == "GET" else body if body is not None else chat("hi", model=PUBLIC)
+    run.client.data_received(request(rig.key, sent, path=path, method=method))
+    rig.loop.turn()
+    assert run.over
+    error = json.loads(run.answer.body).get("error")
+    return run.answer.status, "" if error is None else error["code"]
 
 
 def record_of(rig: Rig) -> KeyRecord:
@@ -106,6 +118,85 @@ def test_a_key_is_let_in_to_its_models_alone() -> None:
     assert reached(rig, rig.key, chat("hi", model="nobody")) == 404
     change(rig, models=frozenset())
     assert reached(rig, rig.key) == 403
+
+
+def test_a_key_is_let_in_to_its_endpoints_alone() -> None:
+    """The list of models counts as one; 403 says which the key is for, and a path that does not exist stays 404."""
+    rig = Rig()
+    change(rig, endpoints=frozenset(("embeddings", "models")))
+    assert refused(rig) == (403, "endpoint_not_allowed")
+    assert reached(rig, rig.key, {"model": PUBLIC, "input": "x"}, path="/v1/embeddings") is None
+    assert refused(rig, path="/v1/models", method="GET") == (200, "")
+    change(rig, endpoints=frozenset(("chat",)))
+    assert reached(rig, rig.key) is None
+    assert refused(rig, path="/v1/models", method="GET") == (403, "endpoint_not_allowed")
+    assert refused(rig, path=f"/v1/models/{PUBLIC}", method="GET") == (403, "endpoint_not_allowed")
+    assert refused(rig, path="/v1/nowhere", method="GET") == (404, "not_found")
+    change(rig, endpoints=frozenset())
+    assert refused(rig) == (403, "endpoint_not_allowed")
+
+
+def test_a_body_that_makes_an_endpoint_another_does_not_get_around_the_list() -> None:
+    """`completions` with messages is answered as chat: a key for completions alone may not chat by that door."""
+    rig = Rig()
+    change(rig, endpoints=frozenset(("completions",)))
+    assert reached(rig, rig.key, {"model": PUBLIC, "prompt": "x"}, path="/v1/completions") is None
+    assert refused(rig, path="/v1/completions") == (403, "endpoint_not_allowed")
+    change(rig, endpoints=frozenset(("chat",)))
+    assert refused(rig, path="/v1/completions") == (403, "endpoint_not_allowed")
+
+
+def test_a_key_is_used_from_its_networks_alone() -> None:
+    """The rig's client comes from 127.0.0.1; a change of the list holds from the next request on."""
+    rig = Rig()
+    change(rig, addresses=("10.0.0.0/8", "192.0.2.1/32"))
+    assert refused(rig) == (403, "address_not_allowed")
+    assert refused(rig, path="/v1/models", method="GET") == (403, "address_not_allowed")
+    change(rig, addresses=("10.0.0.0/8", "127.0.0.0/8"))
+    assert reached(rig, rig.key) is None
+    change(rig, addresses=("10.0.0.0/8",))
+    assert reached(rig, rig.key) == 403
+    change(rig, addresses=())
+    assert reached(rig, rig.key) is None
+    assert rig.book.of(Settlement)[0].code == "address_not_allowed"  # and it is recorded as this key's
+
+
+def test_behind_a_proxy_of_ours_the_client_counts_and_not_the_proxy() -> None:
+    """And what a client wrote into the header itself does not."""
+    for proxies, inside in (({"127.0.0.1"}, True), (set(), False)):
+        rig = Rig()
+        rig.is_proxy = proxies.__contains__  # type: ignore[assignment, method-assign]
+        change(rig, addresses=("192.0.2.0/24",))
+        run = Run(rig, {})
+        said = ("X-Forwarded-For: 10.9.9.9, 192.0.2.44",)
+        run.client.data_received(request(rig.key, chat("hi", model=PUBLIC), headers=said))
+        rig.loop.turn()
+        assert run.over is not inside
+        if not run.over:
+            run.leave()
+
+
+def test_a_suspended_tenant_is_refused_and_let_in_again() -> None:
+    """The whole organisation, or one project; keys of others go on."""
+    rig = Rig()
+    keys = rig.house.keys
+    for closed in ({"default"}, {"default/default"}):
+        assert keys.apply(KeyDelta(keys.revision + 1, closed=frozenset(closed)))
+        assert refused(rig) == (403, "tenant_suspended")
+        assert refused(rig, path="/v1/models", method="GET") == (403, "tenant_suspended")
+    assert keys.apply(KeyDelta(keys.revision + 1, closed=frozenset({"other", "default/other", "other/default"})))
+    assert reached(rig, rig.key) is None
+    assert keys.apply(KeyDelta(keys.revision + 1, closed=frozenset()))
+    assert reached(rig, rig.key) is None
+
+
+def test_a_key_that_is_not_valid_learns_nothing_of_its_lists() -> None:
+    """401 goes before 403: whoever guesses is not told what the key may do."""
+    rig = Rig()
+    change(rig, endpoints=frozenset(("embeddings",)), addresses=("10.0.0.0/8",), revoked=True)
+    keys = rig.house.keys
+    assert keys.apply(KeyDelta(keys.revision + 1, closed=frozenset({"default"})))
+    assert refused(rig) == (401, "invalid_api_key")
 
 
 def test_a_pepper_that_is_gone_lets_nobody_in() -> None:

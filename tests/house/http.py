@@ -7,8 +7,9 @@ said here to a running Beffroi.
 
 from collections.abc import Iterator
 
-from beffroi.control.app import OPEN as CONTROL_OPEN
-from beffroi.control.app import ROUTES
+from beffroi.control.api.app import PREFIX
+from beffroi.control.api.pages import OPEN as CONTROL_OPEN
+from beffroi.control.api.routes import OPERATIONS
 from beffroi.core.errors import BeffroiError
 from beffroi.gateway import pages as api
 from beffroi.wire.http import REASONS
@@ -84,8 +85,8 @@ def _rows(head: str, rows: list[list[str]]) -> list[str]:
 
 def page() -> str:
     """The page."""
-    control = [[f"`{method}`", f"`{path}`", _sentence(handler)] for method, path, handler in ROUTES]
-    open_rows = [row for row in control if row[1].strip("`") in CONTROL_OPEN]
+    open_rows = [["`GET`", f"`{path}`", _sentence(handler)] for path, handler in CONTROL_OPEN.items()]
+    control = [[f"`{each.method}`", f"`{PREFIX}{each.path}`", each.summary] for each in OPERATIONS]
     lines = [
         "# HTTP",
         "",
@@ -134,7 +135,7 @@ def page() -> str:
         "The same, and what needs the rights of the owner. It is the command line's own interface and may change with any version:",
         "programs should use `beffroi … --json`. Refusals are problem details (RFC 9457) with a `code`.",
         "",
-        *_rows("| Method | Path | What it does |", [row for row in control if row not in open_rows]),
+        *_rows("| Method | Path | What it does |", control),
         "",
         "<!-- run by tests/house/test_http.py -->",
         "```sh",

@@ -12,10 +12,10 @@ import click
 from beffroi.cli.client import EXIT_STATUSES
 from beffroi.cli.main import main
 from beffroi.config.example import SCHEMA_FILE, example
-from beffroi.control.events import ACTIONS
+from beffroi.control.events import ACTIONS, ACTS, DOORS
 from beffroi.control.metrics import LONG, METRICS, SHORT
 from beffroi.core.errors import BeffroiError
-from tests.house import contents, http, settings
+from tests.house import contents, http, permissions, settings
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
 _WRITTEN = "\n_Written from the code by `python -m tests.house.pages`; edit there._\n"
@@ -103,9 +103,15 @@ def events() -> str:
         "# Events",
         "",
         "What was done to Beffroi, and what it noticed about itself: one row of the table `events` each, written in the same",
-        "transaction as the act. Names follow the grammar `source:subject:action`.",
+        "transaction as the act. Names follow the grammar `door:subject:verb`.",
         "",
         *_table(["Event", "Meaning"], rows),
+        "",
+        "These are the same through every door; their first word says which it was:",
+        "",
+        *_table(["Door", "Who came"], [[f"`{door}:`", meaning] for door, meaning in DOORS.items()]),
+        "",
+        *_table(["Act", "Meaning"], [[f"`{act}`", meaning] for act, meaning in ACTS.items()]),
     ]
     return "\n".join(lines) + "\n" + _WRITTEN
 
@@ -153,6 +159,7 @@ PAGES = {
     "metrics.md": metrics,
     "cli.md": cli,
     "events.md": events,
+    "permissions.md": lambda: permissions.page() + _WRITTEN,
     "errors.md": errors,
     "http.md": http.page,
     "../README.md": contents.english,  # last: they name the pages before them

@@ -18,6 +18,7 @@ from tests.harness import ROOT
 from tests.house.pages import error_classes
 from tests.house.test_source import name, tracked
 
+OLDER = {"async-timeout"}  # in the lock for an older patch release of Python alone, as Debian 12 has
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
@@ -61,6 +62,7 @@ def licence(package: str) -> set[str]:
     if expression := told.get("License-Expression"):
         return set(expression.split())
     words = {"MIT License": "MIT", "Apache Software License": "Apache-2.0", "BSD License": "BSD-3-Clause"}
+    words["Mozilla Public License 2.0 (MPL 2.0)"] = "MPL-2.0"
     known = {
         words.get(line.split(" :: ")[-1], "?") for line in told.get_all("Classifier") or [] if line[:7] == "License"
     }
@@ -71,11 +73,12 @@ def test_every_runtime_dependency_has_its_reason_and_licence() -> None:
     """What is declared and what the lock adds to it: each has a row in dependencies.md, and no row is left over."""
     named, brought = rows("What Beffroi names"), rows("What comes with them")
     assert sorted(row[0] for row in named + brought) == sorted(packages("requirements.lock"))
-    declared = {name_of(one) for one in PROJECT["dependencies"]} | {"setuptools", "xllamacpp"}
+    declared = {name_of(one) for one in PROJECT["dependencies"]} | {"setuptools", "xllamacpp", "pg8000", "redis"}
     assert {row[0] for row in named} == declared
     assert all(cell for row in named + brought for cell in row)
     for package, by, _ in brought:
-        assert all(package in pulled_in(one) for one in by.split(", ")), f"{package} does not come with {by}"
+        if package not in OLDER:
+            assert all(package in pulled_in(one) for one in by.split(", ")), f"{package} does not come with {by}"
 
 
 def test_every_extra_has_its_row_and_what_it_brings() -> None:
@@ -95,7 +98,7 @@ def test_licences_are_what_the_packages_say() -> None:
     wrong = {
         package: licence(package)
         for package, text in told.items()
-        if licence(package) - {"OR", "AND"} != set(text.split()) - {"OR", "AND"}
+        if package not in OLDER and licence(package) - {"OR", "AND"} != set(text.split()) - {"OR", "AND"}
     }
     assert wrong == {}
 
@@ -111,7 +114,8 @@ def test_both_lock_files_agree_and_every_package_has_hashes() -> None:
 
 def test_what_the_package_declares_is_locked() -> None:
     """Each direct dependency, and the extra."""
-    declared = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["embedded"]
+    extras = PROJECT["optional-dependencies"]
+    declared = PROJECT["dependencies"] + extras["embedded"] + extras["fleet"]
     assert {name_of(one) for one in declared} <= packages("requirements.lock").keys()
     builds = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["build-system"]["requires"]
     assert builds == [f"setuptools=={packages('requirements.lock')['setuptools']}"]  # or two builds would differ

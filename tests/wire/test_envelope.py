@@ -87,6 +87,8 @@ def test_every_error_has_a_status_that_http_knows(kind: type[BeffroiError]) -> N
         ("UnsupportedMedia", 415, "invalid_request_error", "unsupported_media_type"), ("RouteNotFound", 404, "invalid_request_error", "not_found"),
         ("MethodNotAllowed", 405, "invalid_request_error", "method_not_allowed"), ("ModelNotFound", 404, "invalid_request_error", "model_not_found"),
         ("AuthenticationError", 401, "authentication_error", "invalid_api_key"), ("ModelNotAllowed", 403, "permission_error", "model_not_allowed"),
+        ("EndpointNotAllowed", 403, "permission_error", "endpoint_not_allowed"), ("AddressNotAllowed", 403, "permission_error", "address_not_allowed"),
+        ("TenantSuspended", 403, "permission_error", "tenant_suspended"),
         ("PromptBlocked", 403, "permission_error", "prompt_blocked"), ("LimitExceeded", 429, "rate_limit_error", "rate_limit_exceeded"),
         ("BudgetExceeded", 429, "rate_limit_error", "insufficient_quota"), ("NoEngine", 503, "service_unavailable_error", "no_engine_available"),
         ("JournalUnavailable", 503, "service_unavailable_error", "journal_unavailable"), ("Draining", 503, "service_unavailable_error", "shutting_down"),

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Administrative acts, each a row in `events` in the same transaction as the act itself (decision D20).
 
-In: who did what to what. Out: one row. Actions follow the grammar `source:subject:action`; `ACTIONS` lists them all.
+In: who did what to what. Out: one row. Actions follow the grammar `door:subject:verb`; `ACTIONS` lists those of one door
+alone, `ACTS` the acts that are the same through every door of `DOORS`.
 """
 
 import time
@@ -9,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
+from beffroi.control.webhooks import outbox
 from beffroi.core.ids import new_id
 from beffroi.store.tables import DEFAULT, events
 
@@ -30,6 +32,58 @@ ACTIONS = {
     "control:config:refuse": "A configuration had faults and was refused; the one before stays.",
 }
 
+DOORS = {
+    "cli": "Somebody on this machine, with the command line.",
+    "api": "Somebody with an admin key, through the admin API.",
+    "apply": "`beffroi apply`, with a file.",
+    "file": "The configuration file that the server was started with.",
+    "control": "Beffroi itself.",
+}
+
+ACTS = {
+    "organisation:create": "An organisation was made.",
+    "organisation:update": "An organisation was renamed, or its policy changed.",
+    "organisation:suspend": "An organisation was suspended: the gateway refuses its keys.",
+    "organisation:resume": "A suspended organisation is served again.",
+    "project:create": "A project was made.",
+    "project:update": "A project was renamed.",
+    "project:delete": "A project without anything in it was removed.",
+    "project:suspend": "A project was suspended: the gateway refuses its keys.",
+    "project:resume": "A suspended project is served again.",
+    "member:create": "A member was added, with a role.",
+    "member:update": "A member was renamed or has another role.",
+    "member:delete": "A member was removed.",
+    "service-account:create": "A service account was made.",
+    "service-account:update": "A service account was changed.",
+    "service-account:delete": "A service account was removed.",
+    "system:create": "An AI system was registered.",
+    "system:update": "What is said of an AI system was changed.",
+    "system:delete": "An AI system was removed; keys and records keep its id.",
+    "admin-key:create": "A key to the administration was made.",
+    "admin-key:revoke": "A key to the administration was revoked.",
+    "webhook:create": "A webhook was made.",
+    "webhook:update": "A webhook was changed, disabled, or enabled again.",
+    "webhook:renew": "A webhook got another secret.",
+    "webhook:delete": "A webhook was removed, and what waited for it.",
+    "webhook:disable": "A webhook was disabled because it took nothing for a day, said that it is gone, or had too much waiting.",
+    "backup:create": "A copy of the data directory was made for a backup.",
+}
+
+
+def every() -> list[str]:
+    """Every action that there is."""
+    return [*ACTIONS, *(f"{door}:{act}" for door in DOORS for act in ACTS)]
+
+
+def known(action: str) -> str:
+    """What an action means.
+
+    Raises:
+        KeyError: neither `ACTIONS` nor `ACTS` lists it.
+    """
+    door, _, act = action.partition(":")
+    return ACTIONS[action] if action in ACTIONS or door not in DOORS else ACTS[act]
+
 
 def record(
     connection: Connection,
@@ -42,16 +96,17 @@ def record(
     organisation: str = DEFAULT,
     project: str = DEFAULT,
 ) -> None:
-    """Add one event. `before` and `after` are plain data without secrets.
+    """Add one event, and what webhooks are to be told of it. `before` and `after` are plain data without secrets.
 
     Raises:
-        KeyError: an action that `ACTIONS` does not list.
+        KeyError: an action that is not listed.
     """
-    ACTIONS[action]
+    known(action)
+    event, at_ns = new_id("evt"), time.time_ns()
     connection.execute(
         insert(events).values(
-            id=new_id("evt"),
-            at_ns=time.time_ns(),
+            id=event,
+            at_ns=at_ns,
             actor=actor,
             action=action,
             subject=subject,
@@ -61,3 +116,25 @@ def record(
             project=project,
         )
     )
+    payload = outbox.described(
+        event=event,
+        action=action,
+        at_ns=at_ns,
+        actor=actor,
+        subject=subject,
+        before=before,
+        after=after,
+        organisation=organisation,
+        project=project,
+    )
+    for full in outbox.post(connection, organisation, action, payload):
+        record(
+            connection,
+            actor="control",
+            action="control:webhook:disable",
+            subject=full,
+            before={"state": "active"},
+            after={"state": "disabled", "fault": outbox.FULL},
+            organisation=organisation,
+            project="",
+        )

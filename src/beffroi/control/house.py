@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the control process holds while it runs, wired together by `process`, read by the pages of `app`.
+"""What the control process holds while it runs, wired together by `process`, read by the operations of `api`.
 
 In: the opened database, files, bus and services. Out: one object; and the questions that need several of its parts.
 """
@@ -23,8 +23,10 @@ from beffroi.control.keys import Keys
 from beffroi.control.metrics import Scrape, Shipping
 from beffroi.control.requests import Recent
 from beffroi.control.shipping import Shipper
+from beffroi.control.webhooks.courier import Courier
 from beffroi.core.snapshot import Config
 from beffroi.store.engine import reading
+from beffroi.store.vault import Vault
 from beffroi.telemetry.metrics import WorkerMetrics
 
 T = TypeVar("T")
@@ -41,7 +43,9 @@ class House:
         *,
         data: Path,
         engine: Engine,
+        vault: Vault,
         thread: ThreadPoolExecutor,
+        writer: ThreadPoolExecutor,
         bus: Bus,
         keys: Keys,
         shipper: Shipper,
@@ -57,15 +61,23 @@ class House:
         self.backups = backups
         self.recent = recent
         self.config = config
+        self.courier: Courier  # delivers webhooks; `process` sets it
         self.refused = ""  # why the configuration file as it stands was not taken
         self.started = time.time()
+        self.vault = vault
+        self.cursors = vault.secret("cursors")
         self._thread = thread
+        self._writer = writer
         self._pulled: tuple[float, dict[int, WorkerMetrics]] = (0.0, {})
         self._pulling = asyncio.Lock()
 
     async def blocking(self, call: Callable[[], T]) -> T:
-        """Run something that waits for a disk or the database in the thread made for that."""
+        """Run something that waits for a disk or the database in the threads made for that."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    async def writing(self, call: Callable[[], T]) -> T:
+        """As `blocking`, for what changes the database: those who only read do not wait behind one who waits to write."""
+        return await asyncio.get_running_loop().run_in_executor(self._writer, call)
 
     async def metrics(self) -> dict[int, WorkerMetrics]:
         """What each worker counted, at most `FRESH` seconds old."""

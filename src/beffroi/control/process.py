@@ -2,7 +2,7 @@
 """The control process: opens the database, writes the snapshot, says that it is ready, serves until told to stop.
 
 In: one JSON object in BEFFROI_CHILD (see `Arguments`), the listening socket of the control port. Out: the snapshot on
-disk, `bus.sock`, `control.sock`, the pages of `app`, the ledger. It may be killed at any time: workers serve on, and
+disk, `bus.sock`, `control.sock`, the operations of `api`, the ledger. It may be killed at any time: workers serve on, and
 the next one takes up from the files and the database.
 """
 
@@ -26,7 +26,7 @@ from sqlalchemy import Engine
 
 from beffroi.config.load import Invalid
 from beffroi.control import keyring
-from beffroi.control.app import port_app, socket_app
+from beffroi.control.api.app import port_app, socket_app
 from beffroi.control.backups import Backups
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
@@ -37,15 +37,20 @@ from beffroi.control.keys import Keys
 from beffroi.control.requests import Recent
 from beffroi.control.shipping import Shipper
 from beffroi.control.snapshots import KeyFiles, load_peppers
+from beffroi.control.tenancy.organisations import closed
 from beffroi.control.upgrade import Refused, bring_up
+from beffroi.control.webhooks.addresses import networks
+from beffroi.control.webhooks.courier import Courier
 from beffroi.core.snapshot import Config, Damaged
 from beffroi.core.state import load_config
 from beffroi.store.copy import NotSound
-from beffroi.store.engine import open_engine
+from beffroi.store.engine import open_engine, reading
+from beffroi.store.vault import Vault, VaultError
 from beffroi.telemetry import logs
 
 log = logs.Logger("control")
 READERS = 4  # threads that wait for the database on behalf of pages
+WRITERS = 2  # as many that wait to change it
 SERVING = 1.0  # seconds that the workers of a start get to be there before shipping begins without them
 FLUSH = 5.0  # seconds between two writes of the counters to the disk
 FIRST = "first"  # name of the key made when there is none
@@ -58,6 +63,7 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
         fd: the listening socket of the control port; host: the address it is bound to.
         ready_fd: one JSON line goes there, `{"ready": true, "first_key": "bf-…" or null, "port": …}`.
         config: path of the configuration file; resources: what was found at start, in its shape.
+        webhook_networks: whose addresses webhooks may be at, beside those of the internet.
         fresh: the whole tree starts, so that every earlier worker is dead.
     """
 
@@ -70,6 +76,7 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
     ready_fd: int
     config: str | None = None
     resources: dict[str, Any] | None = None
+    webhook_networks: list[str] = []
     fresh: bool = False
 
 
@@ -143,8 +150,9 @@ class _Prepared:
         try:
             self.configuration = Configuration(data, self.engine, path, arguments.resources)
             self.config = self._publish(data, arguments.fresh)
+            self.vault = Vault.open(data)
             self.first_key, self.files = self._keys(data)
-        except (OSError, Damaged) as error:
+        except (OSError, Damaged, VaultError) as error:
             raise StartRefused(f"the data directory {data} cannot be used: {error}", 1) from None
 
     def _publish(self, data: Path, fresh: bool) -> Config:
@@ -160,14 +168,16 @@ class _Prepared:
     def _keys(self, data: Path) -> tuple[str | None, KeyFiles]:
         records = keyring.load(self.engine)
         peppers = load_peppers(data, create=not records)
+        with reading(self.engine) as connection:
+            suspended = closed(connection)
         if records:
-            return None, KeyFiles(data, records, peppers)
+            return None, KeyFiles(data, records, peppers, closed=suspended)
         newest = max(peppers)
         with self.engine.begin() as connection:
             record, text = keyring.make(
                 connection, KeyAsk(name=FIRST), None, (newest, peppers[newest]), actor="control"
             )
-        return text, KeyFiles(data, [record], peppers)
+        return text, KeyFiles(data, [record], peppers, closed=suspended)
 
 
 class _Control:
@@ -180,6 +190,7 @@ class _Control:
         self._data = data
         self._acts = ThreadPoolExecutor(1, "acts")
         self._reads = ThreadPoolExecutor(READERS, "reads")
+        self._writes = ThreadPoolExecutor(WRITERS, "writes")
         zone = prepared.config.settings.time_zone
         self._budgets = Budgets(data, workers=arguments.workers, zone=zone)
         recent = Recent()
@@ -191,7 +202,9 @@ class _Control:
         self._house = House(
             data=data,
             engine=prepared.engine,
+            vault=prepared.vault,
             thread=self._reads,
+            writer=self._writes,
             bus=self._bus,
             keys=keys,
             shipper=self._shipper,
@@ -200,6 +213,13 @@ class _Control:
             config=prepared.config,
         )
         self._house.refused = prepared.refused
+        self._house.courier = self._courier = Courier(
+            prepared.engine,
+            prepared.vault,
+            networks(arguments.webhook_networks),
+            self._house.writing,
+            self._house.blocking,
+        )
 
     def _joined(self, worker: int, boot: str) -> None:
         log.debug("worker joined", worker=worker, boot=boot)
@@ -220,6 +240,7 @@ class _Control:
         tasks.append(asyncio.create_task(watch.run(self._prepared.config.revision), name="watch"))
         tasks.append(asyncio.create_task(self._ship(), name="shipping"))
         tasks.append(asyncio.create_task(self._keep_house(), name="housekeeping"))
+        tasks.append(asyncio.create_task(self._courier.run(), name="webhooks"))
         self._say_ready()
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -308,6 +329,7 @@ class _Control:
         await self._bus.close()
         await asyncio.get_running_loop().run_in_executor(None, partial(self._shipper.stop))
         self._acts.shutdown()
+        self._writes.shutdown()
         self._reads.shutdown(cancel_futures=True)
         self._budgets.close()
         self._prepared.files.close()

@@ -15,12 +15,17 @@ Class attributes say how an error leaves the house; `wire.envelope` alone render
     │   ├── MethodNotAllowed       405 (Allow)
     │   ├── ModelNotFound          404 model_not_found
     │   ├── KeyNotFound            404 key_not_found (administration)
+    │   ├── ObjectNotFound         404 object_not_found (administration)
+    │   ├── PreconditionFailed     412 precondition_failed (administration)
     │   ├── Conflict               409 conflict (administration)
     │   ├── RequestNotFound        404 request_not_found (administration)
     │   └── EngineRejected         4xx the engine found fault with the request
     ├── AuthenticationError        401 invalid_api_key
     ├── PermissionDenied           403
     │   ├── ModelNotAllowed        403 model_not_allowed
+    │   ├── EndpointNotAllowed     403 endpoint_not_allowed
+    │   ├── AddressNotAllowed      403 address_not_allowed
+    │   ├── TenantSuspended        403 tenant_suspended
     │   └── PromptBlocked          403 prompt_blocked
     ├── LimitExceeded              429 rate_limit_exceeded (Retry-After)
     │   └── BudgetExceeded         429 insufficient_quota
@@ -147,6 +152,20 @@ class KeyNotFound(BadRequest):
     code = "key_not_found"
 
 
+class ObjectNotFound(BadRequest):
+    """There is nothing of that id that whoever asks may see."""
+
+    status = 404
+    code = "object_not_found"
+
+
+class PreconditionFailed(BadRequest):
+    """What was to be changed is at another revision than the caller saw."""
+
+    status = 412
+    code = "precondition_failed"
+
+
 class Conflict(BadRequest):
     """Something is under way that excludes what was asked."""
 
@@ -191,6 +210,24 @@ class ModelNotAllowed(PermissionDenied):
     """The model exists and this key may not use it."""
 
     code = "model_not_allowed"
+
+
+class EndpointNotAllowed(PermissionDenied):
+    """This key may not use this endpoint."""
+
+    code = "endpoint_not_allowed"
+
+
+class AddressNotAllowed(PermissionDenied):
+    """This key may not be used from this address."""
+
+    code = "address_not_allowed"
+
+
+class TenantSuspended(PermissionDenied):
+    """The organisation or the project of this key is suspended."""
+
+    code = "tenant_suspended"
 
 
 class PromptBlocked(PermissionDenied):

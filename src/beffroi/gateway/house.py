@@ -11,10 +11,11 @@ from beffroi.core.clock import Clock
 from beffroi.core.exchange import Exchange
 from beffroi.core.ids import RequestIds
 from beffroi.core.snapshot import Config, KeyBase, KeyDelta, KeyRecord, ModelSpec, Settings
+from beffroi.gateway.authn.networks import Networks
 from beffroi.gateway.guard.structure import Structure
 from beffroi.gateway.journal.spool import Journal
-from beffroi.gateway.quota.counters import MappedCounters
 from beffroi.gateway.quota.estimate import Estimator
+from beffroi.gateway.quota.port import Counters
 from beffroi.gateway.routing.pool import Member, Pool, RetryBudget
 from beffroi.gateway.upstream.endpoint import Endpoint
 from beffroi.telemetry.metrics import EngineMetrics, ModelMetrics, WorkerMetrics
@@ -60,9 +61,12 @@ class View:
 
 
 class Keys:
-    """The key table: public id → record, the quotas by id, the peppers, and which tenants are closed."""
+    """The key table: public id → record, the quotas by id, the peppers, and which tenants are closed.
 
-    __slots__ = ("by_public", "closed", "peppers", "quotas", "revision")
+    `networks`: the address lists of keys that were used since they last changed, compiled, by key id.
+    """
+
+    __slots__ = ("by_public", "closed", "networks", "peppers", "quotas", "revision")
 
     def __init__(self, base: KeyBase) -> None:
         self.revision = base.revision
@@ -70,6 +74,7 @@ class Keys:
         self.by_public: dict[bytes, KeyRecord] = {key.public.encode(): key for key in base.keys}
         self.quotas = {quota.id: quota for quota in base.quotas}
         self.closed = base.closed
+        self.networks: dict[str, Networks] = {}
 
     def apply(self, delta: KeyDelta) -> bool:
         """Take one delta; False when it does not follow (the table must then be loaded again)."""
@@ -80,6 +85,7 @@ class Keys:
         self.peppers.update(delta.peppers)
         for key in delta.upsert:
             self.by_public[key.public.encode()] = key
+            self.networks.pop(key.id, None)
         if delta.remove:
             gone = set(delta.remove)
             self.by_public = {public: key for public, key in self.by_public.items() if key.id not in gone}
@@ -101,7 +107,7 @@ class House:
         config: Config,
         keys: Keys,
         journal: Journal,
-        counters: MappedCounters,
+        counters: Counters,
         metrics: WorkerMetrics,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
@@ -109,6 +115,7 @@ class House:
         self.keys = keys
         self.journal = journal
         self.counters = counters
+        counters.know(keys.quotas.values())
         self.metrics = metrics
         self.clock = clock
         self.loop = loop

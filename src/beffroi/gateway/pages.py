@@ -25,7 +25,7 @@ from beffroi.core.errors import (
 )
 from beffroi.core.exchange import ClientGone, Exchange
 from beffroi.gateway import tally
-from beffroi.gateway.authn.bearer import authenticate
+from beffroi.gateway.authn.bearer import authenticate, require_endpoint
 from beffroi.gateway.house import House, View
 from beffroi.wire import http
 from beffroi.wire.envelope import header_lines, openai_body, status_of
@@ -88,6 +88,7 @@ def _page(x: Exchange, house: House) -> bytes:
     _allow(x, allowed)
     key = x.key
     assert key is not None  # noqa: S101 - authenticate came first
+    require_endpoint(key, "models")
     if bare == "/models":
         view: View = x.view
         return view.listing(key)

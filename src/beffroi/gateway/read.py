@@ -13,6 +13,7 @@ import msgspec
 
 from beffroi.core.errors import BadRequest, BodyTooLarge, ModelNotAllowed, ModelNotFound, UnsupportedMedia
 from beffroi.core.exchange import BODY, PAUSE, Exchange, breathe
+from beffroi.gateway.authn.bearer import require_endpoint
 from beffroi.wire import http
 from beffroi.wire.openai import structure
 from beffroi.wire.openai.request import parse, refuse
@@ -71,6 +72,8 @@ async def read(x: Exchange, house: Reading) -> None:
             f"The model {request.model[:100]!r} does not exist; GET /v1/models lists those there are.", param="model"
         )
     key = x.key
+    if key is not None and key.endpoints is not None:
+        require_endpoint(key, x.endpoint)  # once more: a body may have made it another than its path said
     if key is not None and key.models is not None and model.spec.id not in key.models:
         raise ModelNotAllowed(
             f"This key may not use the model {model.spec.id!r}; ask for it, or use one that GET /v1/models lists.",

@@ -9,33 +9,37 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
+
+from beffroi.store import server
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _BUSY_MS = 10_000
-HEAD = "0003"  # the newest migration; a test holds it to the folder
+HEAD = "0004"  # the newest migration; a test holds it to the folder
 
 
 def open_engine(database: Path | str, *, read_only: bool = False) -> Engine:
-    """An engine for a SQLite file (a `Path`) or a database URL (a `str`).
+    """An engine for a SQLite file (a `Path`) or for a PostgreSQL (a `str`: its URL). Nothing is connected to yet.
 
     SQLite runs in WAL mode with `synchronous=FULL`: shipping deletes a journal segment once its rows are committed, so
     a commit must be on disk. Each transaction takes the write lock at its start, unless opened by `reading`: one that
     reads first and writes later would otherwise fail, without waiting, when somebody wrote in between.
 
     Args:
-        read_only: SQLite only: open an existing file and refuse writes.
+        read_only: refuse writes; a SQLite file must exist.
+
+    Raises:
+        BadUrl: the text is no URL of a PostgreSQL.
     """
-    if isinstance(database, Path):
-        query = {"mode": "ro", "uri": "true"} if read_only else {}
-        url = URL.create("sqlite", database=f"file:{database}" if read_only else str(database), query=query)
-    else:
-        url = make_url(database)
-    engine = create_engine(url)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _set_up_read_only if read_only else _set_up)
-        event.listen(engine, "begin", _begin_deferred if read_only else _begin)
+    if isinstance(database, str):
+        return server.open_server(database, read_only=read_only)
+    query = {"mode": "ro", "uri": "true"} if read_only else {}
+    engine = create_engine(
+        URL.create("sqlite", database=f"file:{database}" if read_only else str(database), query=query)
+    )
+    event.listen(engine, "connect", _set_up_read_only if read_only else _set_up)
+    event.listen(engine, "begin", _begin_deferred if read_only else _begin)
     return engine
 
 
@@ -70,7 +74,24 @@ def _begin(connection: Connection) -> None:
 def reading(engine: Engine) -> Iterator[Connection]:
     """A connection with one consistent view of the database; it neither waits for a writer nor holds one up."""
     with engine.connect().execution_options(reading=True) as connection:
+        if is_server(engine):
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         yield connection
+
+
+def is_server(engine: Engine) -> bool:
+    """Whether it is a PostgreSQL, which other machines may use as well."""
+    return engine.dialect.name == "postgresql"
+
+
+def serialise(connection: Connection) -> None:
+    """From here to its end this transaction is the only one that changes what people administer.
+
+    SQLite has one writer at a time anyway. On PostgreSQL it is what an act calls before it reads what it will change:
+    the next free slot, whether a name is taken. Shipping never waits for it.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({server.ACTS})")
 
 
 def _alembic(connection: Connection) -> Any:
@@ -94,6 +115,7 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     from alembic import command
 
     with engine.begin() as connection:
+        server.alone(connection)  # of several that start at once, one migrates and the others find it done
         command.upgrade(_alembic(connection), revision)
 
 
@@ -107,13 +129,21 @@ def knows(revision: str) -> bool:
 
 
 def current(engine: Engine) -> str | None:
-    """The revision of the schema; None: there are no tables yet."""
+    """The revision of the schema; None: there are no tables yet.
+
+    Raises:
+        SQLAlchemyError: a PostgreSQL does not answer.
+    """
     try:
         with reading(engine) as connection:
+            if is_server(engine) and connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+                return None
             found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
             return found
-    except DBAPIError:  # a database without tables
-        return None
+    except DBAPIError:
+        if is_server(engine):
+            raise
+        return None  # a file without tables
 
 
 def downgrade(engine: Engine, revision: str) -> None:
@@ -121,4 +151,5 @@ def downgrade(engine: Engine, revision: str) -> None:
     from alembic import command
 
     with engine.begin() as connection:
+        server.alone(connection)
         command.downgrade(_alembic(connection), revision)

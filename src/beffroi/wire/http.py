@@ -17,6 +17,7 @@ REASONS: dict[int, bytes] = {
     405: b"Method Not Allowed",
     408: b"Request Timeout",
     409: b"Conflict",
+    412: b"Precondition Failed",
     413: b"Content Too Large",
     414: b"URI Too Long",
     415: b"Unsupported Media Type",

@@ -2,6 +2,8 @@
 """The pages of the control process: what the port shows, what only the socket does, and readiness part by part."""
 
 import asyncio
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +13,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.routing import Route
 
-from beffroi.control.app import OPEN, ROUTES, port_app, socket_app
+from beffroi.control.api.app import PREFIX, port_app, socket_app
+from beffroi.control.api.pages import OPEN
+from beffroi.control.api.routes import OPERATIONS
 from beffroi.control.house import House
 from beffroi.control.metrics import METRICS
 from beffroi.telemetry.metrics import observe
@@ -28,23 +32,29 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
 
 
 def paths(app: Any) -> set[str]:
-    """Every path that an application has a route for."""
-    return {cast("Route", route).path for route in app.routes}
+    """Every path that an application has a route for, but for the end of the road."""
+    return {cast("Route", route).path for route in app.routes} - {"/api/{rest:path}"}
 
 
-def test_the_port_has_the_open_routes_and_no_other() -> None:
-    """Default deny: a new route is closed until it is put on the list."""
+def test_the_port_has_what_is_open_or_names_a_permission_and_no_other() -> None:
+    """Default deny: a new operation is closed until it says what it needs."""
     nobody = cast("House", SimpleNamespace())
-    assert paths(port_app(nobody)) == set(OPEN) == {"/livez", "/readyz", "/metrics"}
-    assert paths(socket_app(nobody)) == {path for _, path, _ in ROUTES}
+    assert {"/livez", "/readyz", "/metrics"} <= set(OPEN)
+    assert paths(port_app(nobody)) == set(OPEN) | {PREFIX + each.path for each in OPERATIONS if each.needs is not None}
+    assert paths(socket_app(nobody)) == set(OPEN) | {PREFIX + each.path for each in OPERATIONS}
     assert all(type(route) is Route for route in [*port_app(nobody).routes, *socket_app(nobody).routes])
 
 
-@pytest.mark.parametrize(("method", "path"), [(method, path) for method, path, _ in ROUTES])
-def test_every_route_that_is_not_open_is_not_there_on_the_port(running: Control, method: str, path: str) -> None:
-    """All of them, asked one by one."""
-    answer = running.ask(method, path.replace("{reference}", "x"), port=True)
-    assert (answer.status in (200, 503)) if path in OPEN else (answer.status == 404), answer.text
+def test_nothing_is_shown_on_the_port_without_a_key(running: Control) -> None:
+    """Every operation, asked one by one without one: 401, whether it is there or not; and what is not below /api is 404."""
+    for each in OPERATIONS:
+        path = PREFIX + re.sub(r"\{\w+\}", "x", each.path)
+        answer = running.ask(each.method, path, port=True)
+        while answer.status == 429:
+            time.sleep(0.2)
+            answer = running.ask(each.method, path, port=True)
+        assert (answer.status, answer.headers.get("www-authenticate")) == (401, "Bearer"), f"{each.method} {path}"
+    assert running.get("/nowhere", port=True).status == 404
 
 
 def test_errors_are_problem_details(running: Control) -> None:

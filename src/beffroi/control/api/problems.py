@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Refusals and faults as problem details (RFC 9457): `code` is stable, `detail` is for the person who reads it.
+
+In: errors. Out: responses. What is not exposable goes into the log alone.
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from beffroi.core.errors import AuthenticationError, BeffroiError, InternalError
+from beffroi.telemetry import logs
+
+log = logs.Logger("control.api")
+
+
+def problem(
+    status: int, code: str, detail: str, *, param: str | None = None, headers: dict[str, str] | None = None
+) -> Response:
+    """A problem details object."""
+    content: dict[str, Any] = {
+        "type": f"urn:beffroi:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    if param is not None:
+        content["param"] = param
+    return Response(
+        msgspec.json.encode(content),
+        status,
+        media_type="application/problem+json",
+        headers={"cache-control": "no-store", **(headers or {})},
+    )
+
+
+async def refused(request: Request, error: BeffroiError) -> Response:
+    """An error of the tree."""
+    if not error.exposable:
+        return await failed(request, error)
+    headers = {}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(max(1, -int(-error.retry_after // 1)))
+    if isinstance(error, AuthenticationError):
+        headers["www-authenticate"] = "Bearer"
+    if error.closes:
+        headers["connection"] = "close"
+    code = error.code or HTTPStatus(error.status).name.lower()
+    return problem(error.status, code, error.message, param=error.param, headers=headers)
+
+
+async def not_found(request: Request, error: HTTPException) -> Response:
+    """No such page, or not with this method."""
+    code = HTTPStatus(error.status_code).name.lower()
+    detail = {
+        404: f"there is no page {request.url.path} here",
+        405: f"{request.url.path} does not take {request.method}",
+    }
+    return problem(
+        error.status_code, code, detail.get(error.status_code, error.detail), headers=dict(error.headers or {})
+    )
+
+
+async def not_stored(request: Request, error: Exception) -> Response:
+    """The disk or the database is not as it should be."""
+    log.error("the data directory does not take or give what a page needs", path=request.url.path, exc_info=error)
+    detail = "the data directory cannot be read or written now (is its disk full?); what was asked can be asked again"
+    return problem(503, "storage_unavailable", detail, headers={"retry-after": "1"})
+
+
+async def failed(request: Request, error: Exception) -> Response:
+    """A fault of ours."""
+    log.error("a page failed", path=request.url.path, exc_info=error)
+    return problem(500, InternalError.code or "", "something went wrong inside; the log says what")
+
+
+HANDLERS: dict[Any, Any] = {
+    BeffroiError: refused,
+    HTTPException: not_found,
+    SQLAlchemyError: not_stored,
+    OSError: not_stored,
+    Exception: failed,
+}

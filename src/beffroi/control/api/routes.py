@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every operation of the admin API, in the order of the reference: each domain declares its own, this is where they meet.
+
+In: the `OPERATIONS` of the domains. Out: one table. Whoever adds a domain adds it here.
+"""
+
+from beffroi.control.api import installation, keys
+from beffroi.control.api.operation import Operation
+from beffroi.control.tenancy import routes as tenancy
+from beffroi.control.webhooks import routes as webhooks
+
+OPERATIONS: tuple[Operation, ...] = (
+    *installation.OPERATIONS,
+    *keys.OPERATIONS,
+    *tenancy.OPERATIONS,
+    *webhooks.OPERATIONS,
+)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PostgreSQL: how it is connected to, how long anything may wait for it, and which of its locks are ours.
+
+In: a URL, `postgresql://user:password@host:port/name`. Out: an engine whose every wait has an end, so that no thread hangs on
+a database that is gone: connecting 5 s, a lock 10 s, a statement 60 s, an answer on the wire 70 s, a free connection 5 s.
+"""
+
+import ipaddress
+import ssl
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+CONNECT_S, LOCK_S, STATEMENT_S, ANSWER_S = 5.0, 10, 60, 70.0
+POOL, MORE = 6, 6  # connections kept, and those that a rush may add; of each replica
+_MIGRATING_S = 300  # how long a start waits for another one that migrates
+# Numbers of advisory locks, of this program's own choosing: "BEFF" and a count.
+_OWN = 0x42454646
+MIGRATION, ACTS, JOBS = (_OWN << 8) + 1, (_OWN << 8) + 2, (_OWN << 8) + 3
+SSL_MODES = ("disable", "require", "verify-full")
+
+
+class BadUrl(ValueError):
+    """A database URL that cannot be used; the text never shows it, as a password may stand in it."""
+
+
+def parse(text: str) -> URL:
+    """The parts of a URL.
+
+    Raises:
+        BadUrl: it is none, or of another database than PostgreSQL.
+    """
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise BadUrl("it is no URL such as postgresql://user:password@host:5432/name") from None
+    if url.drivername not in ("postgresql", "postgres", "postgresql+pg8000"):
+        raise BadUrl(f"it begins with `{url.drivername}://`; the database of a fleet is a postgresql:// one")
+    if not url.database:
+        raise BadUrl("it names no database after the host: postgresql://user:password@host:5432/name")
+    if not url.username:
+        raise BadUrl("it names no user before the host: postgresql://user:password@host:5432/name")
+    if unknown := sorted(set(url.query) - {"sslmode", "sslrootcert", "host"}):
+        raise BadUrl(
+            f"`{unknown[0]}` after the ? is not known; there are sslmode, sslrootcert, host (a socket's folder)"
+        )
+    if (mode := url.query.get("sslmode", "disable")) not in SSL_MODES:
+        raise BadUrl(f"sslmode is {', '.join(SSL_MODES[:-1])} or {SSL_MODES[-1]}, not {mode!r}")
+    return url
+
+
+def shown(text: str) -> str:
+    """A URL as people may see it, without its password."""
+    try:
+        return parse(text).set(query={}).render_as_string(hide_password=True)
+    except BadUrl:
+        return "(a URL that cannot be used)"
+
+
+def open_server(text: str, *, read_only: bool = False) -> Engine:
+    """An engine; nothing is connected to yet. A connection that broke while it waited in the pool is replaced unseen.
+
+    Between two machines the connection is encrypted and the server's certificate is checked, unless `sslmode` says less.
+
+    Raises:
+        BadUrl: see `parse`; or its CA file cannot be read.
+    """
+    url = parse(text)
+    socket = url.query.get("host")
+    arguments: dict[str, Any] = {
+        "timeout": CONNECT_S,
+        "application_name": "beffroi",
+        "startup_params": {
+            "statement_timeout": f"{STATEMENT_S}s",
+            "lock_timeout": f"{LOCK_S}s",
+            "idle_in_transaction_session_timeout": f"{STATEMENT_S}s",
+            "synchronous_commit": "on",  # a journal segment goes once its rows are committed
+            "default_transaction_read_only": "on" if read_only else "off",
+            "timezone": "UTC",
+            "beffroi.organisation": "*",  # row-level security (0003): all, until a scope says of one organisation only
+        },
+    }
+    if isinstance(socket, str):
+        arguments["unix_sock"] = f"{socket}/.s.PGSQL.{url.port or 5432}"
+    else:
+        arguments["ssl_context"] = _ssl(url)
+    engine = create_engine(
+        url.set(drivername="postgresql+pg8000", query={}),
+        connect_args=arguments,
+        pool_size=POOL,
+        max_overflow=MORE,
+        pool_timeout=CONNECT_S,
+        pool_recycle=1800,
+        pool_pre_ping=True,
+        hide_parameters=True,  # no row of anybody's in an error's text
+    )
+    event.listen(engine, "connect", _set_up)
+    return engine
+
+
+def _set_up(connection: Any, _record: object) -> None:
+    connection._usock.settimeout(ANSWER_S)  # noqa: SLF001 - the driver has one time-out for connecting and for answers
+
+
+def _ssl(url: URL) -> ssl.SSLContext | None:
+    mode = url.query.get("sslmode", "disable" if _near(url.host or "localhost") else "verify-full")
+    if mode == "disable":
+        return None
+    try:
+        ca = url.query.get("sslrootcert")
+        context = ssl.create_default_context(cafile=ca if isinstance(ca, str) else None)
+    except (OSError, ssl.SSLError) as error:
+        raise BadUrl(f"the file that `sslrootcert` names cannot be used: {error}") from None
+    if mode == "require":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _near(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def alone(connection: Connection) -> None:
+    """Wait until no other start migrates this database, and keep others waiting; a long step is not cut short.
+
+    A table that is in use is waited for `LOCK_S` seconds, so that whoever serves is not held up behind a migration.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    run = connection.exec_driver_sql
+    run("SET LOCAL statement_timeout = 0")
+    run(f"SET LOCAL lock_timeout = '{_MIGRATING_S}s'")
+    run(f"SELECT pg_advisory_xact_lock({MIGRATION})")
+    run(f"SET LOCAL lock_timeout = '{LOCK_S}s'")
