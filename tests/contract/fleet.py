@@ -15,7 +15,7 @@ from beffroi.core.snapshot import KeyRecord, QuotaRecord
 from beffroi.gateway.quota.fleet import FleetBooks, FleetCounters
 from beffroi.gateway.quota.fleet.wire import Names
 from beffroi.gateway.quota.port import Held
-from beffroi.gateway.quota.terms import Busy
+from beffroi.gateway.quota.terms import Ask, Busy
 from tests.gateway.quota.support import NOON, HandClock
 
 WORKERS = 4
@@ -27,11 +27,11 @@ class Patient(FleetCounters):
 
     backend: "Fleet"
 
-    def move(self, ticket: Held, key: KeyRecord, model: str, end_user: str | None) -> Held:
+    def move(self, ticket: Held, key: KeyRecord, model: str, end_user: str | None, ask: Ask) -> Held:
         """See `port.Counters`."""
         for _ in range(2000):
             try:
-                return super().move(ticket, key, model, end_user)
+                return super().move(ticket, key, model, end_user, ask)
             except Busy:
                 self.backend.turn()
         raise AssertionError("busy for ever")

@@ -81,9 +81,9 @@ class FleetBooks:
         fields = self._read(account)
         kind = KINDS[account.limits.budget_period]
         period, spent = self._time.period(kind), self._account(fields, kind)
-        if kind == TOTAL:
-            return Spent(spent, fields.get("h2", 0), "total", None, None)
-        return Spent(spent, fields.get("h2", 0), account.limits.budget_period, period.start_ns, period.end_ns)
+        month, begun = self._account(fields, MONTH), self._time.period(MONTH).start_ns
+        starts, ends = (None, None) if kind == TOTAL else (period.start_ns, period.end_ns)
+        return Spent(spent, fields.get("h2", 0), account.limits.budget_period, starts, ends, month, begun)
 
     def usage(self, account: Account) -> tuple[LimitUse, ...]:
         """See `port.Books`. What is lent and not used counts as used."""

@@ -9,6 +9,7 @@ closed after what this worker still holds of them.
 import asyncio
 import os
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
@@ -24,7 +25,8 @@ from beffroi.gateway.quota.fleet.refusals import Found, refusal
 from beffroi.gateway.quota.fleet.share import LocalShare
 from beffroi.gateway.quota.fleet.wire import INPUT, OUTPUT, REQUESTS, TOKENS, Names
 from beffroi.gateway.quota.port import Held, Needs
-from beffroi.gateway.quota.terms import MONEY_CAP, REQUESTS_RESET, TOKEN_CAP, Ask, Busy, Used
+from beffroi.gateway.quota.terms import MONEY_CAP, TOKEN_CAP, Ask, Busy, Used
+from beffroi.gateway.quota.windows import REQUESTS_RESET
 from beffroi.telemetry.metrics import FleetMetrics
 
 WORD_NS = 10_000_000  # for so long the centre's word holds for others who ask the same
@@ -41,6 +43,7 @@ class FleetTicket(msgspec.Struct, gc=False):
     requests_limit: int | None
     requests_remaining: int
     open: bool = True
+    rest: "tuple[FleetTicket, ...]" = ()  # what it holds by another ask, after it moved
 
     @property
     def requests_reset(self) -> int:
@@ -143,11 +146,13 @@ class FleetCounters:
                 limit, remaining = most, lease.room + left
         return FleetTicket(leases, ask, self._now_ms, limit, remaining)
 
-    def settle(self, ticket: Held, used: Used) -> None:
+    def settle(self, ticket: Any, used: Used) -> None:
         """See `port.Counters`."""
-        if not isinstance(ticket, FleetTicket) or not ticket.open:
+        if not ticket.open:
             return
         ticket.open = False
+        for part in ticket.rest:
+            self.settle(part, used)
         ask = ticket.ask
         tokens, output, cost = used.tokens, used.output, used.cost
         if not 0 <= tokens | output <= TOKEN_CAP or not 0 <= cost <= MONEY_CAP:
@@ -174,29 +179,31 @@ class FleetCounters:
                 lease.dirty = True
                 self._desk.settled(lease)
 
-    def move(self, ticket: Held, key: KeyRecord, model: str, end_user: str | None) -> Held:
+    def move(self, ticket: Any, key: KeyRecord, model: str, end_user: str | None, ask: Ask) -> Held:
         """See `port.Counters`."""
-        assert isinstance(ticket, FleetTicket)  # noqa: S101 - tickets are of the backend that made them
         lane = self._lanes.lane(key, model)
         leases = self._lanes.of_end_user(lane, end_user)
-        fresh = tuple(lease for lease in leases if lease not in ticket.leases)
-        if not all(lease.fits(ticket.ask) for lease in fresh):
-            self._ask(fresh, ticket.ask)  # raises, or has taken it alone
+        held = {lease for part in (ticket, *ticket.rest) for lease in part.leases}
+        fresh = tuple(lease for lease in leases if lease not in held)
+        if not all(lease.fits(ask) for lease in fresh):
+            self._ask(fresh, ask)  # raises, or has taken it alone
         else:
             for lease in fresh:
-                _take(lease, ticket.ask)
+                _take(lease, ask)
                 self._desk.used(lease)
-        gone = FleetTicket(
-            tuple(lease for lease in ticket.leases if lease not in leases), ticket.ask, ticket.at_ms, None, 0, ticket.open
-        )
-        for lease in gone.leases:
-            if lease.rule.rates[REQUESTS]:  # no request of these was made after all
-                lease.note(REQUESTS, ticket.at_ms, -1)
-        self.settle(gone, Used(0, 0, 0))
+        kept: list[FleetTicket] = [FleetTicket(fresh, ask, self._now_ms, None, 0)]
+        for part in (ticket, *ticket.rest):
+            gone = tuple(lease for lease in part.leases if lease not in leases)
+            for lease in gone:
+                if lease.rule.rates[REQUESTS]:  # no request of these was made after all
+                    lease.note(REQUESTS, part.at_ms, -1)
+            self.settle(FleetTicket(gone, part.ask, part.at_ms, None, 0, part.open), Used(0, 0, 0))
+            stays = tuple(lease for lease in part.leases if lease in leases)
+            kept.append(FleetTicket(stays, part.ask, part.at_ms, None, 0, part.open))
+            part.open = False
         limit, remaining = _headers(leases)
-        moved = FleetTicket(leases, ticket.ask, ticket.at_ms, limit, remaining, ticket.open)
-        ticket.open = False
-        return moved
+        first, *others = kept
+        return FleetTicket(first.leases, ask, first.at_ms, limit, remaining, rest=tuple(others))
 
     def reserve_alone(self, key: KeyRecord, model: str, end_user: str | None, ask: Ask) -> Held:
         """See `port.Counters`; a word of the centre that came meanwhile goes before."""

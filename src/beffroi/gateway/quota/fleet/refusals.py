@@ -11,7 +11,7 @@ from beffroi.gateway.quota.fleet.house_time import HouseTime
 from beffroi.gateway.quota.fleet.lease import Lease
 from beffroi.gateway.quota.fleet.wire import BY_CODE
 from beffroi.gateway.quota.refusal import HELD_RETRY, LEAST_RETRY, NEVER_RETRY
-from beffroi.gateway.quota.terms import REQUESTS_RESET
+from beffroi.gateway.quota.windows import REQUESTS_RESET
 
 MONEY = ("hard_budget", "soft_budget", "monthly_cap")
 Found = tuple[str, int, int, int, int, int]
