@@ -11,15 +11,19 @@ from beffroi.core.snapshot import Dated, KeyDelta, Limits, QuotaRecord
 from beffroi.gateway.quota import Ask, Used
 from beffroi.gateway.quota.scopes import Account, account_of, quota_account
 from tests.contract.backends import BACKENDS, Backend, admitted, key, take
+from tests.contract.fleet import Fleet
 from tests.gateway.quota.support import NOON, SECOND, at_paris
 
 NOTHING = Used(0, 0, 0)
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=[*BACKENDS, "fleet"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
     """Each backend in its turn."""
-    made = BACKENDS[request.param](tmp_path)
+    if request.param == "fleet":
+        made: Backend = Fleet(request.getfixturevalue("valkey").url)
+    else:
+        made = BACKENDS[request.param](tmp_path)
     yield made
     made.close()
 
