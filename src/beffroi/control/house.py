@@ -7,7 +7,6 @@ In: the opened database, files, bus and services. Out: one object; and the quest
 import asyncio
 import contextlib
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from beffroi.control.requests import Recent
 from beffroi.control.shipping import Shipper
 from beffroi.core.snapshot import Config
 from beffroi.store.engine import reading
+from beffroi.store.vault import Vault
 from beffroi.telemetry.metrics import WorkerMetrics
 
 T = TypeVar("T")
@@ -42,6 +42,7 @@ class House:
         *,
         data: Path,
         engine: Engine,
+        vault: Vault,
         thread: ThreadPoolExecutor,
         writer: ThreadPoolExecutor,
         bus: Bus,
@@ -61,7 +62,8 @@ class House:
         self.config = config
         self.refused = ""  # why the configuration file as it stands was not taken
         self.started = time.time()
-        self.cursors = secrets.token_bytes(32)
+        self.vault = vault
+        self.cursors = vault.secret("cursors")
         self._thread = thread
         self._writer = writer
         self._pulled: tuple[float, dict[int, WorkerMetrics]] = (0.0, {})

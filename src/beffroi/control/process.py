@@ -42,6 +42,7 @@ from beffroi.core.snapshot import Config, Damaged
 from beffroi.core.state import load_config
 from beffroi.store.copy import NotSound
 from beffroi.store.engine import open_engine
+from beffroi.store.vault import Vault, VaultError
 from beffroi.telemetry import logs
 
 log = logs.Logger("control")
@@ -144,8 +145,9 @@ class _Prepared:
         try:
             self.configuration = Configuration(data, self.engine, path, arguments.resources)
             self.config = self._publish(data, arguments.fresh)
+            self.vault = Vault.open(data)
             self.first_key, self.files = self._keys(data)
-        except (OSError, Damaged) as error:
+        except (OSError, Damaged, VaultError) as error:
             raise StartRefused(f"the data directory {data} cannot be used: {error}", 1) from None
 
     def _publish(self, data: Path, fresh: bool) -> Config:
@@ -193,6 +195,7 @@ class _Control:
         self._house = House(
             data=data,
             engine=prepared.engine,
+            vault=prepared.vault,
             thread=self._reads,
             writer=self._writes,
             bus=self._bus,

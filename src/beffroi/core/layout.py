@@ -10,7 +10,7 @@ from pathlib import Path
 
 from beffroi import __version__
 
-FORMAT = 3
+FORMAT = 4
 FORMAT_FILE, VERSION_FILE = "format", "version"
 RESTORING = "restoring"  # stands in `format` while a restore is not finished
 BACKUPS = "backups"  # a folder of the data directory: what upgrades put there before they change anything

@@ -235,6 +235,7 @@ operations = Table(
     _int("updated_at"),
 )
 
+# Who is told. `secret`: sealed by the vault. `failing_since`: when the first delivery failed of those since the last that did not.
 webhooks = Table(
     "webhooks",
     metadata,
@@ -245,6 +246,8 @@ webhooks = Table(
     Column("secret", LargeBinary, nullable=False),
     _int("created_at"),
     *_kept(),
+    _int("failing_since", null=True),
+    _word("fault"),
 )
 
 # What is to be told, written in the transaction of the act; a row leaves when it was delivered or given up.
@@ -263,10 +266,23 @@ outbox = Table(
     Index(None, "next_at"),
 )
 
-# What of the whole installation has changed how often: `keys` is what gateways follow.
+# Numbers of the whole installation: `keys`, how many acts changed what gateways know; `floor`, the oldest ledger
+# revision whose release can still serve this database.
 revisions = Table("revisions", metadata, _text("name", key=True), _int("number"))
 
-# Every running Beffroi over one database, and how far it follows.
+# What gateways hold in memory, as the list of what changed; the database fills it (migration 0004). `kind`: key, quota,
+# tier, closed, secret; `subject`: the id, or the name of a tier. Only the newest are kept.
+changes = Table(
+    "changes",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    _text("kind"),
+    _text("subject"),
+    sqlite_autoincrement=True,
+)
+
+# Every Beffroi over one database. `keys`: the newest of `changes` that all its workers hold; `seen_ns`: by the clock of
+# the database. The row goes when it is stopped; one that is only silent is waited for.
 replicas = Table(
     "replicas",
     metadata,

@@ -16,7 +16,7 @@ from beffroi.store import server
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _BUSY_MS = 10_000
-HEAD = "0003"  # the newest migration; a test holds it to the folder
+HEAD = "0004"  # the newest migration; a test holds it to the folder
 
 
 def open_engine(database: Path | str, *, read_only: bool = False) -> Engine:

@@ -78,6 +78,7 @@ def open_server(text: str, *, read_only: bool = False) -> Engine:
             "synchronous_commit": "on",  # a journal segment goes once its rows are committed
             "default_transaction_read_only": "on" if read_only else "off",
             "timezone": "UTC",
+            "beffroi.organisation": "*",  # row-level security (0003): all, until a scope says of one organisation only
         },
     }
     if isinstance(socket, str):

@@ -219,11 +219,13 @@ open_intents = Table(
     Column("worker", Integer, nullable=False),
     _text("boot"),
     _word("system"),
+    _word("replica"),
     sqlite_with_rowid=False,
 )
 
 # How far each journal segment is shipped. Of a boot whose segments are gone the last row stays: its counts are what
-# verify holds against the ledger. No organisation or project: a segment holds those of everybody.
+# verify holds against the ledger. No organisation or project: a segment holds those of everybody. `replica`: whose
+# journal directory it lies in; empty where there is one Beffroi to the database.
 spool_offsets = Table(
     "spool_offsets",
     metadata,
@@ -238,6 +240,7 @@ spool_offsets = Table(
     Column("finished", Boolean, nullable=False),  # all of it is shipped, its file may go
     _text("damage", null=True),  # why nothing after `position` was believed; the file is kept
     _int("updated_ns"),
+    _word("replica"),
 )
 
 # Refusals without a valid key, so without a tenant: both ids are the defaults until addresses belong to somebody.

@@ -2,6 +2,9 @@
 """The administration of tenants: who may act, quotas and tiers, rotations, webhooks, long work, replicas.
 
 In: the tables of 0002. Out: the same rows, all of them active and at revision 0, and the new tables empty.
+On PostgreSQL every table of tenants gets a wall as well: row-level security, for the owner of the tables too. A row is seen
+and written only by a transaction that has said `SET LOCAL beffroi.organisation` to that organisation (control.tenancy.scope
+does), or by a session that says `*` (store.engine does, for the house itself); to whoever says nothing the tables are empty.
 Going back drops what the older release has no room for: quotas, tiers, members, what keys are narrowed to. Such keys
 are therefore revoked first: the older release would let them do more than they may.
 """
@@ -72,6 +75,28 @@ TABLES = (
     "shared_secrets",
 )
 
+WALLED = {
+    "organisations": "id",
+    **dict.fromkeys(
+        (
+            "projects", "keys", "events", "exchanges", "open_intents", "refusals", "members", "service_accounts",
+            "ai_systems", "admin_keys", "tiers", "quotas", "quota_terms", "budget_alerts", "key_uses", "rotations",
+            "idempotency", "operations", "webhooks", "outbox",
+        ),
+        "organisation",
+    ),
+}  # fmt: skip
+_SAID = "current_setting('beffroi.organisation', true)"
+
+
+def _walls() -> None:
+    for table, column in WALLED.items():
+        op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+        op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+        op.execute(f"CREATE POLICY tenant ON {table} USING ({_SAID} IN ({column}, '*'))")
+    # Everybody may read the tiers of the house, and only the house may change them.
+    op.execute(f"CREATE POLICY house ON tiers FOR SELECT USING (organisation = '*' AND {_SAID} <> '')")
+
 
 def upgrade() -> None:
     """Forward."""
@@ -93,6 +118,8 @@ def upgrade() -> None:
     for table in ("exchanges", "open_intents"):
         op.add_column(table, _word("system"))
     _administration()
+    if op.get_bind().dialect.name == "postgresql":
+        _walls()
 
 
 def _administration() -> None:
@@ -273,6 +300,8 @@ def _administration() -> None:
         sa.Column("secret", sa.LargeBinary, nullable=False),
         _int("created_at"),
         *_kept(),
+        _int("failing_since", null=True),
+        _word("fault"),
         sa.PrimaryKeyConstraint("id", name="pk_webhooks"),
     )
     op.create_table(
@@ -314,6 +343,7 @@ def _administration() -> None:
     )
     op.create_index("ix_idempotency_created_at", "idempotency", ["created_at"])
     op.create_index("ix_outbox_next_at", "outbox", ["next_at"])
+    op.create_index("ix_outbox_webhook", "outbox", ["webhook"])
     op.create_index("ix_rotations_next_at", "rotations", ["next_at"])
 
 
@@ -325,6 +355,11 @@ def downgrade() -> None:
     )
     for table in reversed(TABLES):
         op.drop_table(table)
+    if op.get_bind().dialect.name == "postgresql":
+        for table in WALLED.keys() - set(TABLES):
+            op.execute(f"DROP POLICY tenant ON {table}")
+            op.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
+            op.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
     for table, columns in ADDED.items():
         for column in columns:
             op.drop_column(table, column)
