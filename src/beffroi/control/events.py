@@ -46,6 +46,7 @@ ACTS = {
     "organisation:resume": "A suspended organisation is served again.",
     "project:create": "A project was made.",
     "project:update": "A project was renamed.",
+    "project:delete": "A project without anything in it was removed.",
     "project:suspend": "A project was suspended: the gateway refuses its keys.",
     "project:resume": "A suspended project is served again.",
     "member:create": "A member was added, with a role.",

@@ -21,6 +21,7 @@ from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus, elapsed_ms
 from beffroi.control.keyring import KeyAsk, key_record, living
 from beffroi.control.snapshots import KeyFiles, add_pepper
+from beffroi.control.tenancy.organisations import closed
 from beffroi.core.errors import BadRequest, NotAcknowledged
 from beffroi.core.snapshot import Config, KeyDelta, KeyRecord
 from beffroi.gateway.quota.terms import Spent
@@ -143,6 +144,25 @@ class Keys:
 
         created, revision = await self._act(act)
         return msgspec.structs.replace(created, waiting=await self._bus.hold_keys(revision, ACKNOWLEDGE))
+
+    async def follow_tenants(self) -> list[int]:
+        """Tell workers which tenants are suspended, as the database has it; the workers that have not confirmed it.
+
+        Asked again it makes good what an earlier time could not tell, because the disk was full or control ended.
+        """
+
+        def act() -> tuple[None, KeyDelta | None]:
+            with reading(self._engine) as connection:
+                found = closed(connection)
+            return None, None if found == self._files.closed else self._files.append(closed=found)
+
+        _, revision = await self._act(act)
+        return await self._bus.hold_keys(revision, ACKNOWLEDGE)
+
+    @property
+    def peppers(self) -> dict[int, bytes]:
+        """The secrets that hashes are made with, by id."""
+        return dict(self._files.peppers)
 
     def _pepper(self) -> keyring.Pepper:
         newest = max(self._files.peppers)

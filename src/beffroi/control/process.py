@@ -37,11 +37,12 @@ from beffroi.control.keys import Keys
 from beffroi.control.requests import Recent
 from beffroi.control.shipping import Shipper
 from beffroi.control.snapshots import KeyFiles, load_peppers
+from beffroi.control.tenancy.organisations import closed
 from beffroi.control.upgrade import Refused, bring_up
 from beffroi.core.snapshot import Config, Damaged
 from beffroi.core.state import load_config
 from beffroi.store.copy import NotSound
-from beffroi.store.engine import open_engine
+from beffroi.store.engine import open_engine, reading
 from beffroi.store.vault import Vault, VaultError
 from beffroi.telemetry import logs
 
@@ -163,14 +164,16 @@ class _Prepared:
     def _keys(self, data: Path) -> tuple[str | None, KeyFiles]:
         records = keyring.load(self.engine)
         peppers = load_peppers(data, create=not records)
+        with reading(self.engine) as connection:
+            suspended = closed(connection)
         if records:
-            return None, KeyFiles(data, records, peppers)
+            return None, KeyFiles(data, records, peppers, closed=suspended)
         newest = max(peppers)
         with self.engine.begin() as connection:
             record, text = keyring.make(
                 connection, KeyAsk(name=FIRST), None, (newest, peppers[newest]), actor="control"
             )
-        return text, KeyFiles(data, [record], peppers)
+        return text, KeyFiles(data, [record], peppers, closed=suspended)
 
 
 class _Control:

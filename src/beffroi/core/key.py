@@ -2,6 +2,7 @@
 """The format of an API key and how it is stored.
 
     bf-<public id: 12 characters>-<secret: 32 characters><checksum: 6 characters>
+    bfa-<…>                                                one to the administration, alike in all else
 
 In: what a client sent, or nothing (a new key). Out: the public id, which may be logged and indexed, and a keyed hash
 (BLAKE2b-256, RFC 7693, keyed by a pepper with an id), which is all that is stored. The checksum (base62 of CRC-32)
@@ -14,9 +15,10 @@ import zlib
 from typing import NamedTuple
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-PREFIX = "bf-"
+PREFIX, ADMIN = "bf-", "bfa-"
 PUBLIC, SECRET, CHECKSUM = 12, 32, 6
-LENGTH = len(PREFIX) + PUBLIC + 1 + SECRET + CHECKSUM
+REST = 1 + SECRET + CHECKSUM  # characters after the public id
+LENGTH = len(PREFIX) + PUBLIC + REST
 
 
 class NewKey(NamedTuple):
@@ -38,20 +40,22 @@ def _checksum(text: str) -> str:
     return out
 
 
-def new_key() -> NewKey:
+def new_key(prefix: str = PREFIX) -> NewKey:
     """A fresh key: 71 bits of public id, 190 bits of secret."""
     public = _draw(PUBLIC)
-    head = f"{PREFIX}{public}-{_draw(SECRET)}"
+    head = f"{prefix}{public}-{_draw(SECRET)}"
     return NewKey(head + _checksum(head), public)
 
 
-def public_id(text: str) -> str | None:
+def public_id(text: str, prefix: str = PREFIX) -> str | None:
     """The public id of a key that is well formed and whose checksum holds; None otherwise."""
-    if len(text) != LENGTH or not text.startswith(PREFIX) or text[len(PREFIX) + PUBLIC] != "-" or not text.isascii():
+    begin = len(prefix)
+    end = begin + PUBLIC
+    if len(text) != end + REST or not text.startswith(prefix) or text[end] != "-" or not text.isascii():
         return None
     if _checksum(text[:-CHECKSUM]) != text[-CHECKSUM:]:
         return None
-    public = text[len(PREFIX) : len(PREFIX) + PUBLIC]
+    public = text[begin:end]
     return public if public.isalnum() else None  # it will be logged: nothing else may pass, checksum or not
 
 

@@ -115,6 +115,7 @@ admin_keys = Table(
     _text("created_by"),
     _int("revoked_at", null=True),
     _int("used_at", null=True),
+    Column("scopes", JSON, nullable=True),  # permissions; JSON null: all of its role
     Column("revision", BigInteger, nullable=False, server_default="0", autoincrement=False),
     UniqueConstraint("public"),
 )

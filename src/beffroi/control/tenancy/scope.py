@@ -192,6 +192,16 @@ class Scope:
         """As `Actor.need`."""
         self.actor.need(permission)
 
+    def need_one(self, permission: Permission) -> None:
+        """As `need`, for what is done in one organisation.
+
+        Raises:
+            BadRequest: the scope is one of all.
+        """
+        self.need(permission)
+        if self.organisation == EVERY:
+            raise BadRequest("this is done in one organisation; name it", param="organisation")
+
     @contextmanager
     def within(self, organisation: str) -> Iterator["Scope"]:
         """The same transaction and actor, in one organisation: how a job that looks at all acts on each."""

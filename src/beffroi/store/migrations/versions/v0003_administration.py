@@ -181,6 +181,7 @@ def _administration() -> None:
         _text("created_by"),
         _int("revoked_at", null=True),
         _int("used_at", null=True),
+        sa.Column("scopes", sa.JSON, nullable=True),
         _number("revision"),
         sa.PrimaryKeyConstraint("id", name="pk_admin_keys"),
         sa.UniqueConstraint("public", name="uq_admin_keys_public"),
