@@ -136,7 +136,8 @@ class _OrNone(click.ParamType[Any]):
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
         """That of the value."""
-        return self._kind.get_metavar(param, ctx)
+        found: str | None = self._kind.get_metavar(param, ctx)
+        return found
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The value, or `NOTHING`."""
