@@ -17,7 +17,7 @@ from pathlib import Path
 
 from beffroi.core.clock import SystemClock
 from beffroi.core.snapshot import KeyRecord, Limits
-from beffroi.gateway.quota import Ask, Busy, Counters, Estimator, Used
+from beffroi.gateway.quota import Ask, Busy, MappedCounters, Estimator, Used
 
 FULL = Limits(10**9, 10**12, 10**12, 10**12, 10**6, 10**15, 10**15)
 ASK, USED = Ask(1000, 200, 8_000_000, 800_000), Used(900, 150, 700_000)
@@ -46,7 +46,7 @@ def _time(what: Callable[[], object], times: int = 50_000, rounds: int = 9) -> t
 
 def alone(path: Path) -> None:
     """One process, nobody beside it."""
-    shared, estimator = Counters(path, worker=0, workers=4, clock=SystemClock()), Estimator()
+    shared, estimator = MappedCounters(path, worker=0, workers=4, clock=SystemClock()), Estimator()
     full, free = _key(9_999, FULL), _key(9_998, Limits())
     estimator.learn("model", 1000, 200, 100)
     with path.open("r+b") as file:
@@ -65,7 +65,7 @@ def alone(path: Path) -> None:
 
 def child(path: Path, worker: int, slot: int, think_us: int) -> None:
     """One worker of several: its latencies, and how often it found the lock held for more than 50 µs."""
-    shared, key = Counters(path, worker=worker, workers=4, clock=SystemClock()), _key(slot, FULL)
+    shared, key = MappedCounters(path, worker=worker, workers=4, clock=SystemClock()), _key(slot, FULL)
     clock, end, busy, taken = time.perf_counter_ns, time.monotonic() + SECONDS, 0, []
     while time.monotonic() < end:
         start = clock()

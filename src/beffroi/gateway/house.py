@@ -14,7 +14,7 @@ from beffroi.core.snapshot import Config, KeyBase, KeyDelta, KeyRecord, ModelSpe
 from beffroi.gateway.authn.networks import Networks
 from beffroi.gateway.guard.structure import Structure
 from beffroi.gateway.journal.spool import Journal
-from beffroi.gateway.quota.counters import Counters
+from beffroi.gateway.quota.counters import MappedCounters
 from beffroi.gateway.quota.estimate import Estimator
 from beffroi.gateway.routing.pool import Member, Pool, RetryBudget
 from beffroi.gateway.upstream.endpoint import Endpoint
@@ -107,7 +107,7 @@ class House:
         config: Config,
         keys: Keys,
         journal: Journal,
-        counters: Counters,
+        counters: MappedCounters,
         metrics: WorkerMetrics,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,

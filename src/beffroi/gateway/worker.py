@@ -28,7 +28,7 @@ from beffroi.gateway.flow import handle
 from beffroi.gateway.house import House, Keys
 from beffroi.gateway.journal.spool import Journal
 from beffroi.gateway.link import Link
-from beffroi.gateway.quota.counters import Counters
+from beffroi.gateway.quota.counters import MappedCounters
 from beffroi.gateway.server import ClientConnection
 from beffroi.gateway.stopwatch import ONE_IN, Flow, timed_flow
 from beffroi.gateway.sweep import sweep
@@ -52,7 +52,7 @@ class Worker:
         config = load_config(self.data)
         clock = SystemClock()
         zone = config.settings.time_zone
-        counters = Counters(
+        counters = MappedCounters(
             self.data / "counters.bin", worker=number, workers=int(child["workers"]), clock=clock, zone=zone
         )
         counters.reset_worker(number)

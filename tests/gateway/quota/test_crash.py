@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from beffroi.gateway.quota import Ask, Counters, Ticket, Used
+from beffroi.gateway.quota import Ask, MappedCounters, Ticket, Used
 from tests.gateway.quota.support import (
     DAY,
     HOUR,
@@ -64,7 +64,7 @@ class Fragile:
         return len(self.words)
 
 
-def _die_in(act: Callable[[], object], victim: Counters, stores: int) -> bool:
+def _die_in(act: Callable[[], object], victim: MappedCounters, stores: int) -> bool:
     """Whether `act` got as far as its `stores`th store, where it died."""
     victim._table.words = Fragile(victim._table.words, stores)  # type: ignore[assignment]
     try:
@@ -74,11 +74,11 @@ def _die_in(act: Callable[[], object], victim: Counters, stores: int) -> bool:
     return False
 
 
-def _state(shared: Counters) -> dict[str, int]:
+def _state(shared: MappedCounters) -> dict[str, int]:
     return {use.name: use.used for use in shared.usage(FULL_KEY)}
 
 
-ACTS: dict[str, Callable[[Counters, Ticket], object]] = {
+ACTS: dict[str, Callable[[MappedCounters, Ticket], object]] = {
     "reserve": lambda shared, _: shared.reserve(FULL_KEY, ASK),
     "settle": lambda shared, ticket: shared.settle(ticket, USED),
     "settle, with a debt": lambda shared, ticket: shared.settle(ticket, Used(500, 300, 50)),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from beffroi.core.errors import LimitExceeded
-from beffroi.gateway.quota import Ask, Counters, Ticket, Used
+from beffroi.gateway.quota import Ask, MappedCounters, Ticket, Used
 from tests.gateway.quota.support import DAY, HOUR, MINUTE, SECOND, HandClock, at_paris, counters, key
 
 LIMITS = {
@@ -53,7 +53,7 @@ class Model:
         return sum(cost for at, cost in self.spent if (at - midnight) // DAY == (now - midnight) // DAY)
 
     def uses(self, now: int) -> list[int]:
-        """As `Counters.usage` shows them."""
+        """As `MappedCounters.usage` shows them."""
         money = self.money(now)
         return [
             self.window("requests", MINUTE, now),
@@ -80,10 +80,10 @@ class Comparison(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.clock = HandClock()
         self.model = Model()
-        self.workers: list[Counters] = [
+        self.workers: list[MappedCounters] = [
             counters(Path(self.folder.name) / "counters.bin", self.clock, number) for number in (0, 1)
         ]
-        self.open: list[tuple[Counters, Ticket, Event, Ask]] = []
+        self.open: list[tuple[MappedCounters, Ticket, Event, Ask]] = []
 
     def teardown(self) -> None:
         """Files go with the run."""

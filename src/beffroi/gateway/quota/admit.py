@@ -12,7 +12,7 @@ from beffroi.core.exchange import PAUSE, TURN, Exchange
 from beffroi.core.money import MILLION
 from beffroi.core.price import bound_of, price_at
 from beffroi.core.snapshot import ModelSpec
-from beffroi.gateway.quota.counters import Counters
+from beffroi.gateway.quota.counters import MappedCounters
 from beffroi.gateway.quota.estimate import Estimator
 from beffroi.gateway.quota.terms import Ask, Busy, Used
 from beffroi.wire.openai.request import Request
@@ -28,7 +28,7 @@ class Admitting(Protocol):
 
     loop: asyncio.AbstractEventLoop
     clock: Clock
-    counters: Counters
+    counters: MappedCounters
     estimator: Estimator
 
 

@@ -43,7 +43,7 @@ PLANS = 1 << 16
 PAY_EVERY_NS = 10_000_000
 
 
-class Counters:
+class MappedCounters:
     """The counters of one process.
 
     Args:
