@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
+from beffroi.control.webhooks import outbox
 from beffroi.core.ids import new_id
 from beffroi.store.tables import DEFAULT, events
 
@@ -60,7 +61,18 @@ ACTS = {
     "system:delete": "An AI system was removed; keys and records keep its id.",
     "admin-key:create": "A key to the administration was made.",
     "admin-key:revoke": "A key to the administration was revoked.",
+    "webhook:create": "A webhook was made.",
+    "webhook:update": "A webhook was changed, disabled, or enabled again.",
+    "webhook:renew": "A webhook got another secret.",
+    "webhook:delete": "A webhook was removed, and what waited for it.",
+    "webhook:disable": "A webhook was disabled because it took nothing for a day, said that it is gone, or had too much waiting.",
+    "backup:create": "A copy of the data directory was made for a backup.",
 }
+
+
+def every() -> list[str]:
+    """Every action that there is."""
+    return [*ACTIONS, *(f"{door}:{act}" for door in DOORS for act in ACTS)]
 
 
 def known(action: str) -> str:
@@ -84,16 +96,17 @@ def record(
     organisation: str = DEFAULT,
     project: str = DEFAULT,
 ) -> None:
-    """Add one event. `before` and `after` are plain data without secrets.
+    """Add one event, and what webhooks are to be told of it. `before` and `after` are plain data without secrets.
 
     Raises:
         KeyError: an action that is not listed.
     """
     known(action)
+    event, at_ns = new_id("evt"), time.time_ns()
     connection.execute(
         insert(events).values(
-            id=new_id("evt"),
-            at_ns=time.time_ns(),
+            id=event,
+            at_ns=at_ns,
             actor=actor,
             action=action,
             subject=subject,
@@ -103,3 +116,25 @@ def record(
             project=project,
         )
     )
+    payload = outbox.described(
+        event=event,
+        action=action,
+        at_ns=at_ns,
+        actor=actor,
+        subject=subject,
+        before=before,
+        after=after,
+        organisation=organisation,
+        project=project,
+    )
+    for full in outbox.post(connection, organisation, action, payload):
+        record(
+            connection,
+            actor="control",
+            action="control:webhook:disable",
+            subject=full,
+            before={"state": "active"},
+            after={"state": "disabled", "fault": outbox.FULL},
+            organisation=organisation,
+            project="",
+        )

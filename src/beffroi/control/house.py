@@ -23,6 +23,7 @@ from beffroi.control.keys import Keys
 from beffroi.control.metrics import Scrape, Shipping
 from beffroi.control.requests import Recent
 from beffroi.control.shipping import Shipper
+from beffroi.control.webhooks.courier import Courier
 from beffroi.core.snapshot import Config
 from beffroi.store.engine import reading
 from beffroi.store.vault import Vault
@@ -60,6 +61,7 @@ class House:
         self.backups = backups
         self.recent = recent
         self.config = config
+        self.courier: Courier  # delivers webhooks; `process` sets it
         self.refused = ""  # why the configuration file as it stands was not taken
         self.started = time.time()
         self.vault = vault

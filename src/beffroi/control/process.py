@@ -39,6 +39,8 @@ from beffroi.control.shipping import Shipper
 from beffroi.control.snapshots import KeyFiles, load_peppers
 from beffroi.control.tenancy.organisations import closed
 from beffroi.control.upgrade import Refused, bring_up
+from beffroi.control.webhooks.addresses import networks
+from beffroi.control.webhooks.courier import Courier
 from beffroi.core.snapshot import Config, Damaged
 from beffroi.core.state import load_config
 from beffroi.store.copy import NotSound
@@ -61,6 +63,7 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
         fd: the listening socket of the control port; host: the address it is bound to.
         ready_fd: one JSON line goes there, `{"ready": true, "first_key": "bf-…" or null, "port": …}`.
         config: path of the configuration file; resources: what was found at start, in its shape.
+        webhook_networks: whose addresses webhooks may be at, beside those of the internet.
         fresh: the whole tree starts, so that every earlier worker is dead.
     """
 
@@ -73,6 +76,7 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
     ready_fd: int
     config: str | None = None
     resources: dict[str, Any] | None = None
+    webhook_networks: list[str] = []
     fresh: bool = False
 
 
@@ -209,6 +213,13 @@ class _Control:
             config=prepared.config,
         )
         self._house.refused = prepared.refused
+        self._house.courier = self._courier = Courier(
+            prepared.engine,
+            prepared.vault,
+            networks(arguments.webhook_networks),
+            self._house.writing,
+            self._house.blocking,
+        )
 
     def _joined(self, worker: int, boot: str) -> None:
         log.debug("worker joined", worker=worker, boot=boot)
@@ -229,6 +240,7 @@ class _Control:
         tasks.append(asyncio.create_task(watch.run(self._prepared.config.revision), name="watch"))
         tasks.append(asyncio.create_task(self._ship(), name="shipping"))
         tasks.append(asyncio.create_task(self._keep_house(), name="housekeeping"))
+        tasks.append(asyncio.create_task(self._courier.run(), name="webhooks"))
         self._say_ready()
         stopped = asyncio.create_task(stop.wait())
         try:
