@@ -187,8 +187,10 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One address that is told what happens."""
 
     url: Annotated[Annotated[str, Meta(min_length=8, max_length=2000)], _about("Address; it names the webhook.")]
-    events: Annotated[tuple[str, ...], _about("What it is told of, such as `key.*`; everything when left out.")] = ()
-    state: Annotated[State, _about("A suspended webhook is told nothing.")] = "active"
+    events: Annotated[tuple[str, ...], _about("What it is told of, such as `key:*`; everything when left out.")] = (
+        "*",
+    )
+    state: Annotated[Literal["active", "disabled"], _about("A disabled webhook is told nothing.")] = "active"
     secret_to: Annotated[
         str | None,
         _about("`file:PATH` that its new signing secret is written to, once; it is printed when left out."),

@@ -49,8 +49,12 @@ def _decorated(thing: Thing, command: Callable[..., None], *, csv: bool) -> Call
     return command
 
 
-def _made(thing: Thing, name: str, command: Callable[..., None], sentence: str, *, csv: bool) -> click.Command:
-    return click.command(name, help=inspect.cleandoc(sentence))(_decorated(thing, command, csv=csv))
+def _made(name: str, command: Callable[..., None], sentence: str) -> click.Command:
+    return click.command(name, help=inspect.cleandoc(sentence))(command)
+
+
+def _upper(thing: Thing) -> str:
+    return thing.one.replace(" ", "_").upper()
 
 
 def _query(organisation: str | None) -> dict[str, str]:
@@ -68,14 +72,14 @@ def _list(thing: Thing) -> click.Command:
         )
         out.table(columns, rows, document=found, empty=empty)
 
+    command = _decorated(thing, command, csv=True)
     for name, sentence in reversed(thing.filters):
         command = click.option(f"--{name.replace('_', '-')}", name, help=sentence)(command)
     every = " `--org '*'` lists those of all organisations, for the operator." if thing.organisation else ""
-    return _made(thing, "list", command, thing.notes.get("list", f"List them.{every}"), csv=True)
+    return _made("list", command, thing.notes.get("list", f"List them.{every}"))
 
 
 def _show(thing: Thing) -> click.Command:
-    @click.argument("reference", metavar=thing.one.replace(" ", "_").upper())
     def command(reference: str, control: Control, out: show.Output, organisation: str | None = None) -> None:
         found = _find(thing, control, reference, _query(organisation), whole=True)
         out.record(
@@ -83,7 +87,8 @@ def _show(thing: Thing) -> click.Command:
         )
 
     named = " or ".join(("id", *thing.names))
-    return _made(thing, "show", command, thing.notes.get("show", f"Show one, by its {named}."), csv=True)
+    command = click.argument("reference", metavar=_upper(thing))(_decorated(thing, command, csv=True))
+    return _made("show", command, thing.notes.get("show", f"Show one, by its {named}."))
 
 
 def _write(thing: Thing, verb: str) -> click.Command:
@@ -96,6 +101,8 @@ def _write(thing: Thing, verb: str) -> click.Command:
         query = _query(organisation)
         if creates:
             body[thing.key] = reference
+            if thing.key == "id":  # what people call it, until they say otherwise
+                body.setdefault("name", reference)
             made = control.call("POST", thing.path, body, query=query, once=new_id("op"))
             _print(thing, made, out, "made")
             return
@@ -105,15 +112,16 @@ def _write(thing: Thing, verb: str) -> click.Command:
         changed = control.call("PATCH", _place(thing, found), body, query=query, once=new_id("op"))
         _print(thing, changed, out, "changed")
 
+    command = _decorated(thing, command, csv=False)
     for option in reversed(thing.options):
         if option.create if creates else option.update:
             command = _option(option, creates=creates)(command)
-    name = thing.argument if creates else thing.one.replace(" ", "_").upper()
+    name = thing.argument if creates else _upper(thing)
     command = click.argument("reference", metavar=name)(command)
     told = (
         f"Make the {thing.one} {name}. {thing.argument_help}" if creates else f"Change {name}: what is not said stays."
     )
-    return _made(thing, verb, command, thing.notes.get(verb, told), csv=False)
+    return _made(verb, command, thing.notes.get(verb, told))
 
 
 def _option(said: Said, *, creates: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -170,7 +178,6 @@ def _body(thing: Thing, said: Record, *, creates: bool) -> Record:
 def _act(thing: Thing, verb: str) -> click.Command:
     done, imperative = _DONE[verb]
 
-    @click.argument("reference", metavar=thing.one.replace(" ", "_").upper())
     def command(reference: str, control: Control, out: show.Output, organisation: str | None = None) -> None:
         query = _query(organisation)
         found = _find(thing, control, reference, query)
@@ -183,8 +190,8 @@ def _act(thing: Thing, verb: str) -> click.Command:
         else:
             click.echo(f"{_called(thing, found)}: {done}.")
 
-    name = thing.one.replace(" ", "_").upper()
-    return _made(thing, verb, command, thing.notes.get(verb, f"{imperative} {name}."), csv=False)
+    command = click.argument("reference", metavar=_upper(thing))(_decorated(thing, command, csv=False))
+    return _made(verb, command, thing.notes.get(verb, f"{imperative} {_upper(thing)}."))
 
 
 def _print(thing: Thing, record: Record, out: show.Output, done: str) -> None:

@@ -22,7 +22,7 @@ from beffroi.control.declare.references import missing
 from beffroi.control.declare.shapes import Applied, ApplyAsk, ChangeShown, Fault, PlanAsk, PlanShown
 from beffroi.control.declare.state import HOUSE, Thing, wanted
 from beffroi.control.tenancy.scope import EVERY, Scope
-from beffroi.core.errors import BadRequest, PermissionDenied, RevisionChanged
+from beffroi.core.errors import BadRequest, PermissionDenied, PreconditionFailed
 from beffroi.core.snapshot import Config
 
 MAKING: dict[str, Kind] = {**TENANTS, **KEYS}
@@ -69,7 +69,7 @@ def apply(scope: Scope, ask: ApplyAsk, work: Work) -> Applied:
     """Do it. The scope keeps for `apply`.
 
     Raises:
-        BadRequest: the document has faults. RevisionChanged: something else is there than what the plan was made from.
+        BadRequest: the document has faults. PreconditionFailed: something else is there than what the plan was made from.
         And what the services raise; whoever brings the transaction undoes all.
     """
     planned = plan(scope, ask, work.config, work.now)
@@ -77,7 +77,7 @@ def apply(scope: Scope, ask: ApplyAsk, work: Work) -> Applied:
         told = "; ".join(f"{_dotted(fault)}: {fault.message}" for fault in planned.shown.faults[:_MOST])
         raise BadRequest(f"{len(planned.shown.faults)} faults: {told}", param="document")
     if ask.base is not None and ask.base != planned.shown.base:
-        raise RevisionChanged("something was changed since the plan was made; look at a new plan", param="base")
+        raise PreconditionFailed("something was changed since the plan was made; look at a new plan", param="base")
     work.secrets_to = _secrets(tenants.take(ask.document).declaration)
     for change in planned.difference.changes:
         with within(scope, change) as inner:
