@@ -15,6 +15,7 @@ from beffroi.control.declare.shapes import Secret
 from beffroi.control.declare.state import Fields, Thing
 from beffroi.control.keyring import Pepper
 from beffroi.control.tenancy import members, organisations, projects, systems
+from beffroi.control.tenancy.permissions import Permission
 from beffroi.control.tenancy.scope import Scope
 from beffroi.control.tenancy.shapes import (
     AccountAsk,
@@ -29,12 +30,15 @@ from beffroi.control.tenancy.shapes import (
     SystemAsk,
     SystemChange,
 )
+from beffroi.control.webhooks import service as webhooks
+from beffroi.control.webhooks.shapes import WebhookAsk, WebhookChange
 from beffroi.core.errors import BadRequest
 from beffroi.core.snapshot import Config
 from beffroi.store import administration as a
 from beffroi.store import tables as t
+from beffroi.store.vault import Vault
 
-SUSPENDED = "suspended"
+ACTIVE, SUSPENDED = "active", "suspended"
 
 
 class Work:
@@ -42,10 +46,10 @@ class Work:
 
     Args:
         known: from names of models to their ids; begin: opens the counters of a slot.
-        secrets_to: where the keys of things go, by their places in the file.
 
     Attributes:
-        secrets: keys made; rows: rows of `keys` that gateways must be told; tenants, quotas: whether those changed.
+        secrets_to: where the keys of things go, by what they are called.
+        secrets: keys made; rows: rows of `keys` that gateways must be told.
     """
 
     def __init__(
@@ -55,26 +59,23 @@ class Work:
         pepper: Pepper,
         known: Callable[[list[str] | None], list[str] | None],
         begin: Callable[[int], None],
+        vault: Vault,
         now: int,
-        secrets_to: dict[str, str],
     ) -> None:
         self.config = config
         self.pepper = pepper
         self.known = known
         self.begin = begin
+        self.vault = vault
         self.now = now
-        self.secrets_to = secrets_to
+        self.secrets_to: dict[str, str] = {}
         self.secrets: list[Secret] = []
         self.rows: list[Row[Any]] = []
 
     def made(self, thing: Thing, identifier: str, text: str) -> None:
         """A secret to be told once."""
-        to = self.secrets_to.get(_label(thing))
+        to = self.secrets_to.get(thing.label)
         self.secrets.append(Secret(thing.ref.kind, str(thing.ref), identifier, text, to))
-
-
-def _label(thing: Thing) -> str:
-    return f"{thing.ref.kind} {thing.ref}"
 
 
 class Kind(NamedTuple):
@@ -211,6 +212,29 @@ def _no_system(_: Work, scope: Scope, thing: Thing) -> None:
     systems.remove(scope, thing.id)
 
 
+# --- webhooks ----------------------------------------------------------------------------------------------------------
+
+
+def _new_webhook(work: Work, scope: Scope, thing: Thing) -> str:
+    scope.need(Permission.WEBHOOKS_WRITE)
+    ask = _ask(WebhookAsk, url=thing.ref.name[0], events=thing.fields["events"])
+    made = webhooks.create(scope, ask, work.vault)
+    if thing.fields["state"] != ACTIVE:
+        webhooks.change(scope, made.id, WebhookChange(state=thing.fields["state"]))
+    work.made(thing, made.id, made.secret)
+    return made.id
+
+
+def _webhook(_: Work, scope: Scope, change: Change, fields: Fields) -> None:
+    scope.need(Permission.WEBHOOKS_WRITE)
+    webhooks.change(scope, _id(change), _ask(WebhookChange, **fields))
+
+
+def _no_webhook(_: Work, scope: Scope, thing: Thing) -> None:
+    scope.need(Permission.WEBHOOKS_WRITE)
+    webhooks.remove(scope, thing.id)
+
+
 def _must_stay(change: Change, fields: Fields) -> None:
     if "project" in fields:
         said = f"the {change.thing.ref.kind} {change.thing.ref} stays in the project that it was made in"
@@ -239,4 +263,5 @@ TENANTS: dict[str, Kind] = {
     "member": Kind(_new_member, _member, _no_member, a.members),
     "service account": Kind(_new_account, _account, _no_account, a.service_accounts),
     "AI system": Kind(_new_system, _system, _no_system, a.ai_systems),
+    "webhook": Kind(_new_webhook, _webhook, _no_webhook, a.webhooks),
 }

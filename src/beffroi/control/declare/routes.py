@@ -5,8 +5,10 @@ In: calls. Out: what `service` answers; gateways told of keys, suspended tenants
 """
 
 import time
+from typing import Any
 
 import msgspec
+from sqlalchemy import Row
 
 from beffroi.control.api.operation import Call, Operation
 from beffroi.control.declare import service
@@ -19,10 +21,6 @@ from beffroi.control.tenancy.permissions import Permission
 from beffroi.control.tenancy.scope import Scope, looking
 
 MOST = 4 << 20  # bytes of a document
-
-
-class ExportQuery(msgspec.Struct, frozen=True):
-    """Nothing beside `organisation`; without it, all that the actor may see."""
 
 
 async def plan(call: Call) -> PlanShown:
@@ -42,7 +40,7 @@ async def apply(call: Call) -> Applied:
     actor = msgspec.structs.replace(call.actor, door=APPLY)
     keys = house.keys
 
-    def run(scope: Scope) -> tuple[Applied, list[object]]:
+    def run(scope: Scope) -> tuple[Applied, list[Row[Any]]]:
         work = Work(config=house.config, pepper=keys.pepper(), known=keys.known, begin=keys.begin, now=int(time.time()))
         keeper = Scope(scope.connection, actor, scope.organisation, keeper=APPLY)
         return service.apply(keeper, call.ask, work), work.rows
@@ -55,10 +53,9 @@ async def apply(call: Call) -> Applied:
 async def exported(call: Call) -> Exported:
     """A document that declares what is there."""
     zone = call.house.config.settings.time_zone
-    wanted = call.organisation if call.named else call.actor.organisation
 
     def ask() -> Exported:
-        with looking(call.house.engine, call.actor, wanted) as scope:
+        with looking(call.house.engine, call.actor, call.organisation) as scope:
             return Exported(export(scope, zone, int(time.time())))
 
     return await call.house.blocking(ask)

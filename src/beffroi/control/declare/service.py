@@ -53,7 +53,7 @@ def plan(scope: Scope, ask: PlanAsk | ApplyAsk, config: Config, now: int) -> Pla
     difference = compare(things, there, prune=ask.prune)
     obstacles = (*difference.obstacles, *missing(things, there, models))
     secrets = _secrets(told.declaration)
-    creates = {_label(change.thing) for change in difference.changes if change.act == "create"}
+    creates = {change.thing.label for change in difference.changes if change.act == "create"}
     shown = PlanShown(
         base=fingerprint(there),
         changes=tuple(_shown(change) for change in difference.changes),
@@ -147,10 +147,6 @@ def _secrets(declaration: Declaration) -> dict[str, str]:
         found |= {f"key {one.id}/{key.project}/{key.name}": key.secret_to for key in one.keys if key.secret_to}
         found |= {f"webhook {one.id}/{hook.url}": hook.secret_to for hook in one.webhooks if hook.secret_to}
     return found
-
-
-def _label(thing: Thing) -> str:
-    return f"{thing.ref.kind} {thing.ref}"
 
 
 def _shown(change: Change) -> ChangeShown:

@@ -53,6 +53,11 @@ class Thing(msgspec.Struct, frozen=True):
     revision: int = 0
     managed_by: str = ""
 
+    @property
+    def label(self) -> str:
+        """`key acme/chat/intranet`."""
+        return f"{self.ref.kind} {self.ref}"
+
 
 def amount(value: float | str) -> str:
     """The one spelling of an amount of money: `10.5` of `"10.50"`."""

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Row
 
 from beffroi.control import keyring, ledger
-from beffroi.control.litellm import limits, people, terms
 from beffroi.control.litellm import keys as key_verbs
+from beffroi.control.litellm import limits, people, terms
 from beffroi.control.litellm.call import Ask
 from beffroi.control.litellm.convert import convert
 from beffroi.control.tenancy import members, projects
