@@ -21,6 +21,14 @@ File = Annotated[str, Meta(extra={"kind": "path"})]
 Secret = Annotated[
     str, Meta(extra={"kind": "secret"}, extra_json_schema={"pattern": "^(env|file):.+", "examples": ["env:NAME"]})
 ]
+# As a secret, because a password stands in it; without one it may be written as it is.
+DatabaseUrl = Annotated[
+    str,
+    Meta(
+        extra={"kind": "secret"},
+        extra_json_schema={"pattern": "^(env:|file:|postgres(ql)?://).+", "examples": ["env:BEFFROI_DATABASE"]},
+    ),
+]
 
 
 def _about(sentence: str) -> Meta:
@@ -56,6 +64,28 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         _about("Data directory; `.beffroi` here if there is one, else `~/.local/share/beffroi`, when left out."),
     ] = None
     tls: Annotated[Tls | None, _about("TLS on the API port.")] = None
+    database: Annotated[
+        DatabaseUrl | None,
+        _about(
+            "PostgreSQL that several Beffroi share, as `env:NAME` or `file:PATH` of a URL "
+            "`postgresql://user:password@host:5432/name`; SQLite in the data directory when left out."
+        ),
+    ] = None
+    fleet_secret: Annotated[
+        Secret | None,
+        _about(
+            "Secret, the same on every machine of a fleet, that seals what they share in the database; 32 characters or more."
+        ),
+    ] = None
+    trust_keys: Annotated[
+        float, Meta(ge=1, le=86_400, description="Seconds for which keys are believed while the database is away.")
+    ] = 3600.0
+    hold_journal: Annotated[
+        float, Meta(ge=1, le=604_800, description="Seconds for which requests are taken while the database is away.")
+    ] = 3600.0
+    hold_journal_bytes: Annotated[
+        int, Meta(ge=1 << 20, le=1 << 40, description="Bytes that the journal may hold while the database is away.")
+    ] = 1 << 30
 
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True):
