@@ -6,12 +6,15 @@ In: the `OPERATIONS` of the domains. Out: one table. Whoever adds a domain adds 
 
 from beffroi.control.api import installation, keys
 from beffroi.control.api.operation import Operation
+from beffroi.control.operations import routes as operations
 from beffroi.control.tenancy import routes as tenancy
 from beffroi.control.webhooks import routes as webhooks
 
+PREFIX = "/api/v1"
 OPERATIONS: tuple[Operation, ...] = (
     *installation.OPERATIONS,
     *keys.OPERATIONS,
+    *operations.OPERATIONS,
     *tenancy.OPERATIONS,
     *webhooks.OPERATIONS,
 )
