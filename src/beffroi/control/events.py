@@ -12,8 +12,9 @@ from sqlalchemy import Connection, insert
 
 from beffroi.control.webhooks import outbox
 from beffroi.core.ids import new_id
-from beffroi.store.tables import DEFAULT, events
+from beffroi.store.tables import events
 
+HOUSE = "*"
 ACTIONS = {
     "cli:key:create": "An API key was made from the command line.",
     "cli:key:revoke": "An API key was revoked from the command line.",
@@ -93,10 +94,14 @@ def record(
     subject: str,
     before: Any = None,
     after: Any = None,
-    organisation: str = DEFAULT,
-    project: str = DEFAULT,
+    organisation: str = HOUSE,
+    project: str = "",
 ) -> None:
     """Add one event, and what webhooks are to be told of it. `before` and `after` are plain data without secrets.
+
+    Args:
+        organisation: to whom it happened, and who may therefore read it; `*`: to the installation.
+        project: empty: to all of the organisation.
 
     Raises:
         KeyError: an action that is not listed.
