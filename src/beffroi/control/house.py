@@ -17,6 +17,7 @@ from typing import TypeVar
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from beffroi.control.api.limits import Limits
 from beffroi.control.backups import Backups
 from beffroi.control.bus import Bus
 from beffroi.control.keys import Keys
@@ -64,6 +65,8 @@ class House:
         self.config = config
         self.courier: Courier  # delivers webhooks; `process` sets it
         self.operations = Operations(engine, self.writing)
+        self.address = ""  # where people reach the control port
+        self.link_limits = Limits()
         self.refused = ""  # why the configuration file as it stands was not taken
         self.started = time.time()
         self.vault = vault

@@ -33,12 +33,13 @@ from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
 from beffroi.control.configuration import TAKEN, Configuration, Watch
 from beffroi.control.house import House
-from beffroi.control.keyring import KeyAsk
 from beffroi.control.keys import Keys
+from beffroi.control.keyshapes import KeyAsk
 from beffroi.control.requests import Recent
 from beffroi.control.shipping import Shipper
 from beffroi.control.snapshots import KeyFiles, load_peppers
 from beffroi.control.tenancy.organisations import closed
+from beffroi.control.tenancy.scope import CONTROL, Scope
 from beffroi.control.upgrade import Refused, bring_up
 from beffroi.control.webhooks.addresses import networks
 from beffroi.control.webhooks.courier import Courier
@@ -46,6 +47,7 @@ from beffroi.core.snapshot import Config, Damaged
 from beffroi.core.state import load_config
 from beffroi.store.copy import NotSound
 from beffroi.store.engine import open_engine, reading
+from beffroi.store.tables import DEFAULT
 from beffroi.store.vault import Vault, VaultError
 from beffroi.telemetry import logs
 
@@ -173,10 +175,9 @@ class _Prepared:
             return None, KeyFiles(data, records, peppers, closed=suspended)
         newest = max(peppers)
         with self.engine.begin() as connection:
-            record, text = keyring.make(
-                connection, KeyAsk(name=FIRST), None, (newest, peppers[newest]), actor="control"
-            )
-        return text, KeyFiles(data, [record], peppers, closed=suspended)
+            scope = Scope(connection, CONTROL, DEFAULT)
+            row, text = keyring.make(scope, KeyAsk(name=FIRST), None, (newest, peppers[newest]))
+        return text, KeyFiles(data, [keyring.key_record(row)], peppers, closed=suspended)
 
 
 class _Control:
