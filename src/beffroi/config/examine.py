@@ -12,6 +12,7 @@ from pathlib import Path
 
 from beffroi.config.checks import check_addresses, check_tls
 from beffroi.config.compile import compile_all
+from beffroi.config.delivery import check_delivery
 from beffroi.config.environment import Overrides
 from beffroi.config.load import EMPTY, NOTHING, Invalid, Place, Problem, Reading, Source, dotted, read
 
@@ -60,6 +61,7 @@ def examine(
         *reading.problems,
         *(check_addresses(source) if listening else []),
         *check_tls(source),
+        *check_delivery(source),
         *compiled.problems,
     ]
     return Examined(

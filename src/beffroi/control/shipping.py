@@ -23,6 +23,7 @@ from beffroi.control.gather import Gatherer, Haul
 from beffroi.control.places import Place, forget_places, load_open, load_places, save_places
 from beffroi.control.rows import Key, Open, Recovered, Statements
 from beffroi.control.segments import Found
+from beffroi.control.uses import Uses
 from beffroi.core.clock import Clock, SystemClock
 from beffroi.store.engine import reading
 from beffroi.telemetry import logs
@@ -77,6 +78,7 @@ class Shipper:
         self._settled = settled
         self._clock = clock or SystemClock()
         self._statements = Statements(engine)
+        self._uses = Uses(self._statements.mark)
         self._loaded = False
         self._places: dict[str, Place] = {}
         self._open: dict[Key, Open] = {}
@@ -153,6 +155,7 @@ class Shipper:
             self._fault = f"{type(error).__name__}: {error}".splitlines()[0]
             log.error("shipping failed, it will be tried again", reason=self._fault)
             self._loaded = False  # what was committed is for the database to say
+            self._uses.forget()
             return _FAILED
 
     def step(self) -> int:
@@ -201,6 +204,7 @@ class Shipper:
         gone, now = self._gone, self._clock.wall_ns()
         with self._engine.begin() as connection:
             duplicates = self._statements.write(connection, haul.batch)
+            self._uses.write(connection, haul.batch.settled)
             if haul.places:
                 save_places(connection, self._statements.mark, list(haul.places.values()), now)
             if gone:

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When each key was last used, kept up by shipping: a row per key, written once a minute at most.
+
+In: rows of `exchanges` that a batch settles. Out: a statement's tuples, for the same transaction. Every exchange counts, one
+that was refused too (somebody still holds the key), but those from addresses that the key is not for: a thief who knocks
+keeps no old key alive. `GET /v1/models` leaves no exchange, so it does not count.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from beffroi.core.errors import AddressNotAllowed
+from beffroi.store.administration import key_uses
+from beffroi.store.tables import exchanges
+
+APART = 60  # seconds for which a later use of a key is not written again
+_NAMES = exchanges.columns.keys()
+_KEY, _ORGANISATION, _AT, _CODE = (_NAMES.index(name) for name in ("key_id", "organisation", "started_ns", "code"))
+
+
+class Uses:
+    """Remembers what is written. One per shipper; what a failed transaction noted is written again by `forget`."""
+
+    def __init__(self, mark: str) -> None:
+        self._written: dict[str, int] = {}
+        table, at = key_uses.name, "used_at"
+        self._statement = (
+            f"INSERT INTO {table} (key_id, organisation, {at}) VALUES ({mark}, {mark}, {mark}) "  # noqa: S608 - names are ours
+            f"ON CONFLICT (key_id) DO UPDATE SET {at} = excluded.{at} WHERE excluded.{at} > {table}.{at}"
+        )
+
+    def write(self, connection: Connection, settled: Sequence[tuple[Any, ...]]) -> None:
+        """Write the uses that a batch shows, those that are news."""
+        latest: dict[str, tuple[str, int]] = {}
+        for row in settled:
+            if row[_CODE] == AddressNotAllowed.code:
+                continue
+            key, at = row[_KEY], row[_AT] // 1_000_000_000
+            if at > latest.get(key, ("", 0))[1]:
+                latest[key] = row[_ORGANISATION], at
+        news = [
+            (key, organisation, at)
+            for key, (organisation, at) in sorted(latest.items())
+            if at >= self._written.get(key, 0) + APART
+        ]
+        if news:
+            connection.exec_driver_sql(self._statement, news)
+            self._written |= {key: at for key, _, at in news}
+
+    def forget(self) -> None:
+        """A transaction failed: what it noted may not be there."""
+        self._written.clear()
