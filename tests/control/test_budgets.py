@@ -17,7 +17,7 @@ from beffroi.control.rows import Recovered
 from beffroi.core.clock import SystemClock
 from beffroi.core.price import Cost, Tokens
 from beffroi.core.snapshot import KeyRecord, Limits
-from beffroi.gateway.quota.counters import Counters
+from beffroi.gateway.quota.counters import MappedCounters
 from beffroi.gateway.quota.layout import WORD, region_of
 from beffroi.gateway.quota.terms import Ask, Used
 from beffroi.store.engine import open_engine, upgrade
@@ -28,12 +28,12 @@ TOTAL = KeyRecord("key_total", "b" * 12, b"h" * 32, 1, 1, limits=Limits(soft_bud
 NONE = KeyRecord("key_none", "c" * 12, b"h" * 32, 1, 2)
 
 
-def worker(data: Path) -> Counters:
+def worker(data: Path) -> MappedCounters:
     """The counters as a worker uses them."""
-    return Counters(data / "counters.bin", worker=0, workers=1, clock=SystemClock(), zone="Europe/Paris")
+    return MappedCounters(data / "counters.bin", worker=0, workers=1, clock=SystemClock(), zone="Europe/Paris")
 
 
-def spend(counters: Counters, key: KeyRecord, nano: int) -> None:
+def spend(counters: MappedCounters, key: KeyRecord, nano: int) -> None:
     """One request of that cost."""
     counters.settle(counters.reserve(key, Ask(10, 5, nano, nano)), Used(10, 5, nano))
 

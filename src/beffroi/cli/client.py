@@ -9,17 +9,20 @@ import http.client
 import json
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
 
 PATIENCE = 5.0  # seconds a command waits for a control process that is not there
 ANSWER = 30.0  # seconds an answer may take
+NONE: Mapping[str, str] = MappingProxyType({})
 EXIT_STATUSES = {
     0: "Done.",
     1: "Refused or failed; the message says why. `journal verify`, `doctor`: something does not hold. `bench`: a request failed.",
-    2: "The command line or the configuration is wrong.",
+    2: "The command line or the configuration is wrong. `plan`: there is something to apply.",
     3: "`import`: the configuration was written, but something of the old file is not in it; the report names it.",
     69: "No control process within 5 seconds: start one with `beffroi serve`, or name its data directory.",
     70: "The control process ended while it worked on the command; whether it was done is not known.",
@@ -65,6 +68,7 @@ def call(
     repeatable: bool = True,
     patience: float = PATIENCE,
     answer: float = ANSWER,
+    headers: Mapping[str, str] = NONE,
 ) -> Any:
     """One request to control.
 
@@ -72,6 +76,7 @@ def call(
         repeatable: doing it twice is as good as once, so that it may be sent again when control died under it.
         patience: seconds to wait for a control process.
         answer: seconds its answer may take.
+        headers: sent beside those of the body.
 
     Raises:
         Failure: control is not there, ended in between, or refused.
@@ -84,9 +89,10 @@ def call(
             connection.connect()
             sent = True
             content = None if body is None else json.dumps(body).encode()
-            connection.request(method, path, content, {"content-type": "application/json"} if content else {})
+            kind = {"content-type": "application/json"} if content else {}
+            connection.request(method, path, content, {**headers, **kind})
             response = connection.getresponse()
-            return _read(response.status, response.read())
+            return read(response.status, response.read())
         except TimeoutError:
             raise Unknown(f"the control process of {data} has not answered for {answer:.0f} s") from None
         except (OSError, http.client.HTTPException):
@@ -103,7 +109,14 @@ def call(
             connection.close()
 
 
-def _read(status: int, body: bytes) -> Any:
+def read(status: int, body: bytes) -> Any:
+    """The content of an answer.
+
+    Raises:
+        Failure: it is a refusal; the sentence is the one that it has.
+    """
+    if not body and status < 400:
+        return None
     try:
         content = json.loads(body)
     except ValueError:

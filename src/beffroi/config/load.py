@@ -60,7 +60,7 @@ def read(path: Path | None, environ: Mapping[str, str] = os.environ, overrides: 
     """
     if path is None:
         return _reading({}, EMPTY.file, Marks(EMPTY.file), Path(), environ, overrides, [])
-    return _read_text(_text(path), str(path), path.suffix == ".toml", path.parent, environ, overrides)
+    return _read_text(text_of(path), str(path), path.suffix == ".toml", path.parent, environ, overrides)
 
 
 def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Source:
@@ -98,7 +98,12 @@ def _whole(reading: Reading) -> Source:
     return reading.source
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        Invalid: there is none that can be read.
+    """
     file = str(path)
     try:
         with path.open("rb") as opened:
@@ -123,16 +128,23 @@ def _read_text(
     text: str, file: str, toml: bool, base: Path, environ: Mapping[str, str], overrides: Overrides
 ) -> Reading:
     problems: list[Problem] = []
-    value: object
+    value, marks = plain(text, file, problems, toml=toml)
+    return _reading(value, file, marks, base, environ, overrides, problems)
+
+
+def plain(text: str, file: str, problems: list[Problem], *, toml: bool) -> tuple[object, Marks]:
+    """The text as plain data and its marks; faults that do not keep the rest from being read go to `problems`.
+
+    Raises:
+        Invalid: it is no YAML, or no TOML.
+    """
     if toml:  # a start loads no parser that it does not need
         from beffroi.config import toml_text  # noqa: PLC0415
 
-        value, marks = toml_text.read(text, file)
-    else:
-        from beffroi.config import yaml_text  # noqa: PLC0415
+        return toml_text.read(text, file)
+    from beffroi.config import yaml_text  # noqa: PLC0415
 
-        value, marks = yaml_text.read(text, file, problems)
-    return _reading(value, file, marks, base, environ, overrides, problems)
+    return yaml_text.read(text, file, problems)
 
 
 def _reading(

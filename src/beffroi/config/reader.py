@@ -26,18 +26,20 @@ from beffroi.config.reference import (
     strip,
     wanted,
 )
+from beffroi.config.schema import Document
 
 T = TypeVar("T", bound=msgspec.Struct)
 _SHOWN = 40  # characters of a name that are repeated to whoever wrote it
 
 
 class Reader:
-    """Fills structs; never raises for what stands in the data."""
+    """Fills structs; never raises for what stands in the data. `root`: what a whole file is."""
 
-    def __init__(self, marks: Marks, problems: list[Problem]) -> None:
+    def __init__(self, marks: Marks, problems: list[Problem], root: type[msgspec.Struct] = Document) -> None:
         self.broken = Broken()
         self._marks = marks
         self._problems = problems
+        self._root = root
         self._known: dict[type[msgspec.Struct], dict[str, msgspec.structs.FieldInfo]] = {}
         self._elsewhere: dict[str, list[str]] = {}  # last part of a name → the whole names
 
@@ -132,7 +134,7 @@ class Reader:
     def _hint(self, name: str, near: list[str], fields: Iterable[str]) -> str:
         """The nearest name of this group, or the group in which it is a name."""
         if not self._elsewhere:
-            for one in reference():
+            for one in reference(self._root):
                 self._elsewhere.setdefault(one.name.rsplit(".", 1)[-1], []).append(one.name)
         elsewhere = self._elsewhere.get(name.strip())
         if near and (not elsewhere or _squeeze(near[0]) == _squeeze(name)):

@@ -31,9 +31,9 @@ class Setting(NamedTuple):
     kind: Any
 
 
-def reference() -> list[Setting]:
-    """Every setting there is, in the order of the schema."""
-    return list(_walk(Document, ()))
+def reference(root: type[msgspec.Struct] = Document) -> list[Setting]:
+    """Every setting of a file there is, in the order of the schema."""
+    return list(_walk(root, ()))
 
 
 def variables() -> dict[str, tuple[Place, Any]]:

@@ -60,8 +60,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, _about("Address the API listens on.")] = "127.0.0.1"
     port: Annotated[Port, _about("Port of the API; 0 takes a free one.")] = 8400
-    control_host: Annotated[str, _about("Address of health and metrics; loopback only.")] = "127.0.0.1"
-    control_port: Annotated[Port, _about("Port of health and metrics; 0 takes a free one.")] = 8401
+    control_host: Annotated[str, _about("Address of health, metrics and the admin API; loopback only.")] = "127.0.0.1"
+    control_port: Annotated[Port, _about("Port of health, metrics and the admin API; 0 takes a free one.")] = 8401
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=64)] | None,
         _about("Gateway workers, one core each; half the cores when left out."),
@@ -76,6 +76,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         _about("Where people reach the control port, for links in notices; its own address when left out."),
     ] = None
     mail: Annotated[Mail | None, _about("Mail server for notices; none are mailed when left out.")] = None
+    webhook_networks: Annotated[
+        tuple[str, ...],
+        _about("Networks of the house where webhooks may be told, such as 10.2.0.0/16; else only over the internet."),
+    ] = ()
 
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from beffroi.control.rows import Recovered
 from beffroi.core.clock import SystemClock
 from beffroi.core.errors import CountersUnavailable
 from beffroi.core.snapshot import KeyRecord
-from beffroi.gateway.quota.counters import ONLOOKER, Counters
+from beffroi.gateway.quota.counters import ONLOOKER, MappedCounters
 from beffroi.gateway.quota.terms import Busy, LimitUse, Spent
 from beffroi.store.engine import reading
 from beffroi.store.tables import exchanges as e
@@ -39,7 +39,7 @@ class Budgets:
 
     def __init__(self, data: Path, *, workers: int, zone: str) -> None:
         self._lock = threading.Lock()
-        self._counters = Counters(
+        self._counters = MappedCounters(
             data / "counters.bin", worker=ONLOOKER, workers=workers, clock=SystemClock(), zone=zone
         )
         self._waiting: deque[Recovered] = deque(maxlen=WAITING)

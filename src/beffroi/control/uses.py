@@ -9,13 +9,17 @@ keeps no old key alive. `GET /v1/models` leaves no exchange, so it does not coun
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
+from sqlalchemy.dialects import postgresql, sqlite
 
 from beffroi.core.errors import AddressNotAllowed
 from beffroi.store.administration import key_uses
+from beffroi.store.engine import is_server
 from beffroi.store.tables import exchanges
 
 APART = 60  # seconds for which a later use of a key is not written again
+TOGETHER = 500  # rows in one statement
+_COLUMNS = ("key_id", "organisation", "used_at")
 _NAMES = exchanges.columns.keys()
 _KEY, _ORGANISATION, _AT, _CODE = (_NAMES.index(name) for name in ("key_id", "organisation", "started_ns", "code"))
 
@@ -23,13 +27,9 @@ _KEY, _ORGANISATION, _AT, _CODE = (_NAMES.index(name) for name in ("key_id", "or
 class Uses:
     """Remembers what is written. One per shipper; what a failed transaction noted is written again by `forget`."""
 
-    def __init__(self, mark: str) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._written: dict[str, int] = {}
-        table, at = key_uses.name, "used_at"
-        self._statement = (
-            f"INSERT INTO {table} (key_id, organisation, {at}) VALUES ({mark}, {mark}, {mark}) "  # noqa: S608 - names are ours
-            f"ON CONFLICT (key_id) DO UPDATE SET {at} = excluded.{at} WHERE excluded.{at} > {table}.{at}"
-        )
+        self._insert = postgresql.insert if is_server(engine) else sqlite.insert
 
     def write(self, connection: Connection, settled: Sequence[tuple[Any, ...]]) -> None:
         """Write the uses that a batch shows, those that are news."""
@@ -46,7 +46,15 @@ class Uses:
             if at >= self._written.get(key, 0) + APART
         ]
         if news:
-            connection.exec_driver_sql(self._statement, news)
+            for start in range(0, len(news), TOGETHER):
+                rows = [dict(zip(_COLUMNS, row, strict=True)) for row in news[start : start + TOGETHER]]
+                statement: Any = self._insert(key_uses).values(rows)
+                later = statement.excluded.used_at
+                connection.execute(
+                    statement.on_conflict_do_update(
+                        index_elements=["key_id"], set_={"used_at": later}, where=later > key_uses.c.used_at
+                    )
+                )
             self._written |= {key: at for key, _, at in news}
 
     def forget(self) -> None:

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 from beffroi.core.clock import Clock
 from beffroi.core.errors import LimitExceeded
 from beffroi.core.snapshot import KeyRecord, Limits
-from beffroi.gateway.quota import Ask, Busy, Counters, Ticket, Used
+from beffroi.gateway.quota import Ask, Busy, MappedCounters, Ticket, Used
 
 SECOND = 1_000_000_000
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
@@ -55,16 +55,16 @@ def key(slot: int = 0, **limits: Any) -> KeyRecord:
     return KeyRecord(f"key_{slot}", "public", b"", 1, slot, limits=Limits(**limits))
 
 
-def counters(path: Path, clock: Clock, worker: int = 0, workers: int = 4, **more: Any) -> Counters:
+def counters(path: Path, clock: Clock, worker: int = 0, workers: int = 4, **more: Any) -> MappedCounters:
     """One process's counters."""
-    return Counters(path, worker=worker, workers=workers, clock=clock, **more)
+    return MappedCounters(path, worker=worker, workers=workers, clock=clock, **more)
 
 
-def admitted(shared: Counters, record: KeyRecord, ask: Ask = ONE) -> Ticket | None:
+def admitted(shared: MappedCounters, record: KeyRecord, ask: Ask = ONE) -> Ticket | None:
     """A ticket, or None where a limit refuses."""
     while True:
         try:
-            return shared.reserve(record, ask)
+            return shared.reserve(record, "m", None, ask)
         except LimitExceeded:
             return None
         except Busy:

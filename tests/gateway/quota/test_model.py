@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from beffroi.core.errors import LimitExceeded
-from beffroi.gateway.quota import Ask, Counters, Ticket, Used
+from beffroi.gateway.quota import Ask, MappedCounters, Ticket, Used
+from beffroi.gateway.quota.scopes import account_of
 from tests.gateway.quota.support import DAY, HOUR, MINUTE, SECOND, HandClock, at_paris, counters, key
 
 LIMITS = {
@@ -53,7 +54,7 @@ class Model:
         return sum(cost for at, cost in self.spent if (at - midnight) // DAY == (now - midnight) // DAY)
 
     def uses(self, now: int) -> list[int]:
-        """As `Counters.usage` shows them."""
+        """As `MappedCounters.usage` shows them."""
         money = self.money(now)
         return [
             self.window("requests", MINUTE, now),
@@ -80,10 +81,10 @@ class Comparison(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.clock = HandClock()
         self.model = Model()
-        self.workers: list[Counters] = [
+        self.workers: list[MappedCounters] = [
             counters(Path(self.folder.name) / "counters.bin", self.clock, number) for number in (0, 1)
         ]
-        self.open: list[tuple[Counters, Ticket, Event, Ask]] = []
+        self.open: list[tuple[MappedCounters, Ticket, Event, Ask]] = []
 
     def teardown(self) -> None:
         """Files go with the run."""
@@ -101,7 +102,7 @@ class Comparison(RuleBasedStateMachine):
         shared = self.workers[worker]
         refusal: LimitExceeded | None
         try:
-            ticket = shared.reserve(RECORD, ask)
+            ticket = shared.reserve(RECORD, "m", None, ask)
         except LimitExceeded as error:
             refusal = error
         else:
@@ -145,7 +146,7 @@ class Comparison(RuleBasedStateMachine):
     def a_worker_s_wall_clock_is_looked_at_while_wrong(self, jump: int) -> None:
         """No effect, if it is set right within ten minutes."""
         self.clock.wall += jump * HOUR
-        self.workers[0].usage(RECORD)
+        self.workers[0].usage(account_of(RECORD))
         self.clock.wall -= jump * HOUR
 
     @invariant()
@@ -153,7 +154,7 @@ class Comparison(RuleBasedStateMachine):
         """Every limit, from either worker."""
         expected = self.model.uses(self.clock.wall)
         for each in self.workers:
-            assert [use.used for use in each.usage(RECORD)] == expected
+            assert [use.used for use in each.usage(account_of(RECORD))] == expected
 
 
 Comparison.TestCase.settings = settings(

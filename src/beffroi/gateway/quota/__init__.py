@@ -4,7 +4,7 @@
 In: a key's record, what a request asks, what it used. Out: a ticket, or the refusal that names the limit.
 """
 
-from beffroi.gateway.quota.counters import ONLOOKER, Counters
+from beffroi.gateway.quota.counters import ONLOOKER, MappedCounters
 from beffroi.gateway.quota.estimate import Estimator, InputRatio
 from beffroi.gateway.quota.terms import NO_TICKET, Ask, Busy, LimitUse, Spent, Ticket, Used
 
@@ -13,10 +13,10 @@ __all__ = [
     "ONLOOKER",
     "Ask",
     "Busy",
-    "Counters",
     "Estimator",
     "InputRatio",
     "LimitUse",
+    "MappedCounters",
     "Spent",
     "Ticket",
     "Used",

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What it takes to make what is there what a file wants: a pure function of the two.
+
+In: things wanted, things there. Out: changes in an order in which each can be made, and what stands in the way.
+What a file does not name is left alone; with `prune`, what an earlier `apply` made in the organisations that the file
+names, and the file names no longer, is taken away.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from beffroi.config.problems import Place
+from beffroi.control.declare.state import HOUSE, KINDS, Thing
+
+Act = Literal["create", "update", "delete"]
+APPLY = "apply"
+_NOT_ADOPTED = frozenset({"organisation"})  # a file that only speaks of what is in it does not take it over
+_PRUNED = frozenset({"project"})  # these are never deleted, what was used in them is in the ledger: they are suspended
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One field that changes."""
+
+    name: str
+    before: Any = None
+    after: Any = None
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One change. `wanted` is what the file says, `held` what is there; one of them is None at a creation or deletion.
+
+    Attributes:
+        adopted: it is there, kept by nobody, and from now on by `apply`.
+    """
+
+    act: Act
+    fields: tuple[Field, ...]
+    wanted: Thing | None = None
+    held: Thing | None = None
+    adopted: bool = False
+
+    @property
+    def thing(self) -> Thing:
+        """The one, or the other."""
+        found = self.wanted if self.wanted is not None else self.held
+        if found is None:
+            raise ValueError("a change is of something")
+        return found
+
+
+class Obstacle(msgspec.Struct, frozen=True):
+    """Why something cannot be made so, with the place in the file."""
+
+    place: Place
+    message: str
+    remedy: str
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """All of it. `unchanged`: how many things are as the file wants them; `left`: how many `prune` would take away."""
+
+    changes: tuple[Change, ...]
+    obstacles: tuple[Obstacle, ...]
+    unchanged: int
+    left: int
+
+
+def compare(wanted: Sequence[Thing], held: Sequence[Thing], *, prune: bool = False) -> Difference:
+    """The difference."""
+    there = {thing.ref: thing for thing in held}
+    named = {thing.ref for thing in wanted}
+    changes: list[Change] = []
+    obstacles: list[Obstacle] = []
+    unchanged = 0
+    gone = [thing for thing in _orphans(wanted, held) if thing.ref not in named]
+    if prune:
+        changes += [_removal(thing) for thing in reversed(_in_order(gone))]
+    for thing in _in_order(wanted):
+        before = there.get(thing.ref)
+        if before is not None and before.managed_by not in ("", APPLY):
+            said = f"the {thing.ref.kind} {thing.ref} is kept by the configuration file"
+            obstacles.append(Obstacle(thing.place, said, "take it out of one of the two files"))
+        elif (change := _change(thing, before)) is None:
+            unchanged += 1
+        else:
+            changes.append(change)
+    return Difference(tuple(changes), tuple(obstacles), unchanged, 0 if prune else len(gone))
+
+
+def _in_order(things: Iterable[Thing]) -> list[Thing]:
+    return sorted(things, key=lambda thing: KINDS.index(thing.ref.kind))
+
+
+def _orphans(wanted: Sequence[Thing], held: Sequence[Thing]) -> list[Thing]:
+    """What `apply` keeps where this file speaks: in the organisations that it names, and tiers of the house if it has any."""
+    spoken = {thing.ref.organisation for thing in wanted}
+    return [
+        thing
+        for thing in held
+        if thing.managed_by == APPLY
+        and thing.ref.organisation in spoken
+        and (thing.ref.organisation == HOUSE or thing.ref.kind != "organisation")
+        and not (thing.ref.kind in _PRUNED and thing.fields["state"] == "suspended")
+    ]
+
+
+def _removal(thing: Thing) -> Change:
+    if thing.ref.kind in _PRUNED:
+        after = msgspec.structs.replace(thing, fields={**thing.fields, "state": "suspended"})
+        return Change("update", (Field("state", "active", "suspended"),), after, thing)
+    return Change("delete", (), held=thing)
+
+
+def _change(wanted: Thing, held: Thing | None) -> Change | None:
+    if held is None:
+        fields = tuple(Field(name, None, value) for name, value in wanted.fields.items() if not _nothing(value))
+        return Change("create", fields, wanted)
+    names = [
+        *wanted.fields,
+        *(name for name in held.fields if name.startswith("limits.") and name not in wanted.fields),
+    ]
+    fields = tuple(
+        Field(name, held.fields.get(name), wanted.fields.get(name))
+        for name in names
+        if held.fields.get(name) != wanted.fields.get(name)
+    )
+    adopted = held.managed_by != APPLY and held.ref.kind not in _NOT_ADOPTED
+    return Change("update", fields, wanted, held, adopted) if fields or adopted else None
+
+
+def _nothing(value: Any) -> bool:
+    """Whether a new thing need not say that: it is what everything new is."""
+    return value is None or value in ("", "active", [], {})
+
+
+def fingerprint(held: Iterable[Thing]) -> str:
+    """A sum over what was there when a plan was made: an `apply` that finds another one is refused."""
+    rows = [
+        [*thing.ref, thing.fields, thing.id, thing.revision, thing.managed_by]
+        for thing in sorted(held, key=lambda one: one.ref)
+    ]
+    return hashlib.sha256(_encoder.encode(rows)).hexdigest()[:32]
