@@ -118,7 +118,7 @@ def check_addresses(source: Source) -> list[Problem]:
 
 def check_fleet(source: Source, environ: Mapping[str, str]) -> list[Problem]:
     """Faults of the database that several Beffroi share, and of the secret that goes with it."""
-    faults = _Faults(source)
+    faults = Faults(source)
     server = source.document.server
     if server.database is not None and server.fleet_secret is None:
         faults.note(
