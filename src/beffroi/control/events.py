@@ -74,6 +74,7 @@ ACTS = {
     "webhook:renew": "A webhook got another secret.",
     "webhook:delete": "A webhook was removed, and what waited for it.",
     "webhook:disable": "A webhook was disabled because it took nothing for a day, said that it is gone, or had too much waiting.",
+    "pepper:rotate": "A new pepper was made; keys made from then on are hashed with it.",
     "backup:create": "A copy of the data directory was made for a backup.",
 }
 
