@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Engine, insert
 
 from beffroi.control.ledger import usage
-from beffroi.control.rows import Batch, Statements
+from beffroi.control.rows import Batch
+from beffroi.control.writing import writer
 from beffroi.core.errors import BadRequest
 from beffroi.core.price import Cost, Tokens
 from beffroi.core.record import Intent, Settlement
@@ -28,7 +29,7 @@ def add(database: Engine, *settlements: Settlement) -> None:
         begun: list[Intent] = [intent(each.request_id, each.attempt)] if each.attempt else []
         batch.add(0, "b", [*begun, each])
     with database.begin() as connection:
-        Statements(database).write(connection, batch)
+        writer(database).write(connection, batch)
 
 
 def ended(moment: str, number: int = 1, **values: Any) -> Settlement:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sqlalchemy import ColumnElement, Engine, case, func, select
+from sqlalchemy import ColumnElement, Engine, case, func, literal_column, select
 
 from beffroi.control.verify import verify
 from beffroi.core.errors import BadRequest
@@ -78,7 +78,9 @@ def usage(
     days = _Days(zone) if "day" in by else None
     groups: dict[str, ColumnElement[Any]] = {name: _COLUMNS[name] for name in by if name in _COLUMNS}
     if days is not None:
-        groups["quarter"] = _t.ended_ns // _QUARTER_NS
+        groups["quarter"] = _t.ended_ns // literal_column(
+            str(_QUARTER_NS)
+        )  # PostgreSQL takes no two parameters for one
     groups["currency"] = _t.currency
     sums = [
         func.sum(case((_first, 1), else_=0)).label("requests"),

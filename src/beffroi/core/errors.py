@@ -33,6 +33,7 @@ Class attributes say how an error leaves the house; `wire.envelope` alone render
     │   ├── NoEngine               503 no_engine_available
     │   ├── JournalUnavailable     503 journal_unavailable
     │   ├── CountersUnavailable    503 limits_unavailable
+    │   ├── KeysStale              503 keys_stale
     │   ├── NotAcknowledged        503 not_acknowledged (administration)
     │   └── Draining               503 shutting_down
     ├── EngineError                502 engine_error
@@ -288,6 +289,12 @@ class CountersUnavailable(Unavailable):
     """The limit counters cannot be read: a limited key is not served without them."""
 
     code = "limits_unavailable"
+
+
+class KeysStale(Unavailable):
+    """The gateway has not heard from its database for longer than it may believe its keys."""
+
+    code = "keys_stale"
 
 
 class NotAcknowledged(Unavailable):

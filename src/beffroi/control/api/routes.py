@@ -6,6 +6,8 @@ In: the `OPERATIONS` of the domains. Out: one table. Whoever adds a domain adds 
 
 from beffroi.control.api import installation, keys
 from beffroi.control.api.operation import Operation
+from beffroi.control.quotas import routes as quotas
+from beffroi.control.rotation import routes as rotations
 from beffroi.control.tenancy import routes as tenancy
 from beffroi.control.webhooks import routes as webhooks
 
@@ -13,5 +15,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *installation.OPERATIONS,
     *keys.OPERATIONS,
     *tenancy.OPERATIONS,
+    *rotations.OPERATIONS,
+    *quotas.OPERATIONS,
     *webhooks.OPERATIONS,
 )

@@ -66,8 +66,8 @@ class Sender:
             fault = str(error)
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError) as error:
             fault = f"{type(error).__name__}: {error}"[:200]
-        if status is not None and not 200 <= status < 300:  # noqa: PLR2004
-            moved = ", and redirects are not followed" if 300 <= status < 400 else ""  # noqa: PLR2004
+        if status is not None and not 200 <= status < 300:
+            moved = ", and redirects are not followed" if 300 <= status < 400 else ""
             fault = f"it answered {status}{moved}"
         return Outcome(status, fault, int((time.monotonic() - began) * 1000))
 
