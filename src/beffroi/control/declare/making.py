@@ -118,7 +118,8 @@ def _new_organisation(_: Work, scope: Scope, thing: Thing) -> str:
         scope, OrganisationAsk(name=fields.get("name", identifier), id=identifier, policy=_policy(fields))
     )
     if fields["state"] == SUSPENDED:
-        organisations.suspend(scope, identifier)
+        with scope.within(identifier) as inner:
+            organisations.suspend(inner, identifier)
     return identifier
 
 
