@@ -11,15 +11,19 @@ from beffroi.core.snapshot import Dated, KeyDelta, Limits, QuotaRecord
 from beffroi.gateway.quota import Ask, Used
 from beffroi.gateway.quota.scopes import Account, account_of, quota_account
 from tests.contract.backends import BACKENDS, Backend, admitted, key, take
+from tests.contract.fleet import Fleet
 from tests.gateway.quota.support import NOON, SECOND, at_paris
 
 NOTHING = Used(0, 0, 0)
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=[*BACKENDS, "fleet"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
     """Each backend in its turn."""
-    made = BACKENDS[request.param](tmp_path)
+    if request.param == "fleet":
+        made: Backend = Fleet(request.getfixturevalue("valkey").url)
+    else:
+        made = BACKENDS[request.param](tmp_path)
     yield made
     made.close()
 
@@ -61,7 +65,9 @@ def test_keys_of_one_organisation_share_its_limit_exactly(backend: Backend) -> N
     ],
     ids=["house", "organisation", "project", "key"],
 )
-def test_a_quota_counts_what_it_matches_and_nothing_else(backend: Backend, scope: dict[str, object], inside: object, outside: object) -> None:
+def test_a_quota_counts_what_it_matches_and_nothing_else(
+    backend: Backend, scope: dict[str, object], inside: object, outside: object
+) -> None:
     """Each field that is set must match."""
     backend.know(quota(requests_per_minute=1, **scope))  # type: ignore[arg-type]
     take(backend, 0, inside)  # type: ignore[arg-type]
@@ -90,7 +96,9 @@ def test_all_limits_or_none(backend: Backend) -> None:
     assert len(admitted(backend, 20, key(5, project="office"))) == 8
 
 
-def test_a_hard_budget_of_an_organisation_is_not_passed_and_what_is_returned_can_be_taken_by_any(backend: Backend) -> None:
+def test_a_hard_budget_of_an_organisation_is_not_passed_and_what_is_returned_can_be_taken_by_any(
+    backend: Backend,
+) -> None:
     """Bounds are held, costs are kept."""
     shared = quota(hard_budget=100)
     backend.know(shared)
@@ -133,7 +141,9 @@ def test_a_monthly_cap_holds_beside_a_budget_of_the_day(backend: Backend) -> Non
         ("tokens_per_minute", Ask(10, 5, 0, 0)),
     ],
 )
-def test_tokens_count_by_their_kind_and_an_estimate_that_was_too_high_is_given_back(backend: Backend, limit: str, ask: Ask) -> None:
+def test_tokens_count_by_their_kind_and_an_estimate_that_was_too_high_is_given_back(
+    backend: Backend, limit: str, ask: Ask
+) -> None:
     """Ten of a hundred each; nothing used, nothing counted."""
     shared = quota(**{limit: 100})
     backend.know(shared)
@@ -223,13 +233,13 @@ def test_a_fallback_counts_under_its_own_quotas_and_no_longer_under_those_of_the
     )
     backend.know(wide, first, second)
     worker = backend.worker(0)
-    ticket = worker.move(take(backend, 0, key(), "first", ask=Ask(6, 3, 0, 0)), key(), "second", None)
+    ticket = worker.move(take(backend, 0, key(), "first", ask=Ask(6, 3, 0, 0)), key(), "second", None, Ask(6, 3, 0, 0))
     backend.rest()
     uses = {each.slot: [use.used for use in backend.books().usage(account(each))] for each in (wide, first, second)}
     assert uses == {100: [1], 101: [0], 102: [6]}
     other = take(backend, 1, key(), "first", ask=Ask(6, 3, 0, 0))
     with pytest.raises(LimitExceeded, match="of model second"):
-        backend.worker(1).move(other, key(), "second", None)
+        backend.worker(1).move(other, key(), "second", None, Ask(6, 3, 0, 0))
     worker.settle(ticket, Used(4, 2, 0))
     backend.worker(1).settle(other, NOTHING)
     backend.rest()

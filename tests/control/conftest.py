@@ -18,11 +18,28 @@ def spool(tmp_path: Path) -> Path:
     return tmp_path / "journal"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where an empty ledger is, of either kind: what a test says of one backing, it says of the other."""
+    if request.param == "postgresql":
+        url: str = request.getfixturevalue("postgres").database()
+        return url
+    return one_machine(tmp_path)
+
+
+def one_machine(folder: Path) -> Path:
+    """An empty ledger of one machine: what backups by Beffroi itself are of."""
+    path = folder / "beffroi.db"
+    engine = open_engine(path)
+    upgrade(engine)
+    engine.dispose()
+    return path
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Engine]:
+def database(place: Path | str) -> Iterator[Engine]:
     """An empty ledger."""
-    database = open_engine(tmp_path / "beffroi.db")
-    upgrade(database)
+    database = open_engine(place)
     yield database
     database.dispose()
 

@@ -19,6 +19,13 @@ from beffroi.core.layout import FORMAT_FILE, RESTORING
 from beffroi.store.engine import HEAD
 from beffroi.supervisor.directory import DataDirectory
 from beffroi.supervisor.errors import StartError
+from tests.control.conftest import one_machine
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A backup by Beffroi is one of SQLite."""
+    return one_machine(tmp_path)
 
 
 @pytest.fixture

@@ -16,12 +16,19 @@ from beffroi.control.verify import verify
 from beffroi.core.clock import SystemClock
 from beffroi.gateway.quota import Ask, Used
 from beffroi.store.engine import open_engine
+from tests.control.conftest import one_machine
 from tests.control.journal_files import alive, append, framed, header, segment
 from tests.control.test_kill import WRITER, ledger, start
 from tests.gateway.journal.support import intent, settlement
 from tests.gateway.quota.support import counters, key
 
 MOMENTS = int(os.environ.get("BEFFROI_MOMENTS", "12"))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A backup by Beffroi is one of SQLite."""
+    return one_machine(tmp_path)
 
 
 class Heard:

@@ -200,7 +200,7 @@ MUTANTS = (
     Mutant("a recovered intent stays open, and is billed again", "src/beffroi/control/rows.py", "        self.closed.extend(orphans)\n", "",
            f"{SHIPPING}::test_a_living_boot_keeps_its_open_exchanges"),
     Mutant("the place of shipping is not stored", "src/beffroi/control/shipping.py",
-           "                save_places(connection, self._statements.mark, list(haul.places.values()), now)", "                pass",
+           "                self._writer.save_places(connection, list(haul.places.values()), now)", "                pass",
            f"{SHIPPING}::test_an_exchange_is_joined_across_looks_restarts_and_progress"),
     Mutant("checksums are not compared", "src/beffroi/control/segments.py",
            "        if checksum_of(data[at + _SUMMED_FROM : end]) != checksum:", "        if False:",

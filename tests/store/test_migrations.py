@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, func, insert, inspect, select
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
-from beffroi.store.engine import downgrade, open_engine, reading, upgrade
+from beffroi.store.engine import HEAD, current, downgrade, open_engine, reading, serialise, upgrade
 from beffroi.store.tables import events, exchanges, keys, metadata, organisations, projects
 
 EVENT = {
@@ -41,10 +41,24 @@ KEY = {
 }
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where a database without tables is, of either kind."""
+    return tmp_path / "beffroi.db" if request.param == "sqlite" else request.getfixturevalue("postgres").empty()
+
+
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_engine(tmp_path / "beffroi.db")
+def engine(place: Path | str) -> Iterator[Engine]:
+    engine = open_engine(place)
     upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def old(place: Path | str) -> Iterator[Engine]:
+    """Without tables."""
+    engine = open_engine(place)
     yield engine
     engine.dispose()
 
@@ -99,9 +113,9 @@ def test_a_key_must_belong_to_a_tenant_that_exists_and_own_its_slot_alone(engine
             connection.execute(insert(keys).values(id="key_3", **{**KEY, **wrong}))
 
 
-def test_a_database_of_the_first_release_keeps_its_keys_and_gives_them_back(tmp_path: Path) -> None:
+def test_a_database_of_the_first_release_keeps_its_keys_and_gives_them_back(old: Engine) -> None:
     """Up to rotated keys with rows in it; going back drops the old key of each pair, as two cannot have one slot there."""
-    engine = open_engine(tmp_path / "old.db")
+    engine = old
     upgrade(engine, "0001")
     before = {name: value for name, value in KEY.items() if name != "rotated_from"}
     with engine.begin() as connection:
@@ -116,7 +130,6 @@ def test_a_database_of_the_first_release_keeps_its_keys_and_gives_them_back(tmp_
     with reading(engine) as connection:
         rows = connection.execute(select(keys.c.id, keys.c.slot).order_by(keys.c.id)).all()
     assert rows == [("key_2", 4), ("key_3", 3)]
-    engine.dispose()
 
 
 def test_two_writers_that_read_first_wait_for_each_other(engine: Engine) -> None:
@@ -127,6 +140,7 @@ def test_two_writers_that_read_first_wait_for_each_other(engine: Engine) -> None
         try:
             for number in range(20):
                 with engine.begin() as connection:
+                    serialise(connection)
                     connection.execute(select(func.count()).select_from(events)).scalar_one()
                     values = {"id": f"evt_{name}{number}", "at_ns": number, "before": None, "after": None, **EVENT}
                     connection.execute(insert(events).values(**values))
@@ -163,9 +177,10 @@ def test_a_reader_does_not_wait_for_a_writer(engine: Engine) -> None:
     assert done[0] < 0.3
 
 
-def test_a_read_only_engine_refuses_writes(engine: Engine, tmp_path: Path) -> None:
+def test_a_read_only_engine_refuses_writes(engine: Engine, place: Path | str) -> None:
     """What the offline verifier opens cannot change the ledger."""
-    reader = open_engine(tmp_path / "beffroi.db", read_only=True)
+    assert current(engine) == HEAD
+    reader = open_engine(place, read_only=True)
     with reading(reader) as connection:
         assert connection.execute(select(func.count()).select_from(exchanges)).scalar_one() == 0
     with pytest.raises(DatabaseError), reader.begin() as connection:

@@ -22,6 +22,7 @@ from beffroi.control.backups import Backups
 from beffroi.control.bus import Bus
 from beffroi.control.keys import Keys
 from beffroi.control.metrics import Scrape, Shipping
+from beffroi.control.operations.service import Operations
 from beffroi.control.requests import Recent
 from beffroi.control.shipping import Shipper
 from beffroi.control.webhooks.courier import Courier
@@ -63,6 +64,7 @@ class House:
         self.recent = recent
         self.config = config
         self.courier: Courier  # delivers webhooks; `process` sets it
+        self.operations = Operations(engine, self.writing)
         self.address = ""  # where people reach the control port
         self.link_limits = Limits()
         self.refused = ""  # why the configuration file as it stands was not taken

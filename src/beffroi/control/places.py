@@ -27,19 +27,24 @@ class Place(msgspec.Struct, gc=False):
     damage: str | None = None
 
 
-def load_places(connection: Connection) -> dict[str, Place]:
-    """All places by segment."""
+def load_places(connection: Connection, replica: str | None = None) -> dict[str, Place]:
+    """All places of a replica by segment; None: of all of them."""
     t = spool_offsets.c
     query = select(
         t.path, t.worker, t.boot, t.segment, t.position, t.next_sequence, t.intents, t.settlements, t.finished, t.damage
     )
+    if replica is not None:
+        query = query.where(t.replica == replica)
     return {row[0]: Place(*list(row)) for row in connection.execute(query)}
 
 
-def load_open(connection: Connection) -> dict[Key, Open]:
-    """All intents without a settlement."""
+def load_open(connection: Connection, replica: str | None = None) -> dict[Key, Open]:
+    """All intents of a replica without a settlement; None: of all of them."""
     found: dict[Key, Open] = {}
-    for row in connection.execute(select(open_intents)).mappings():
+    query = select(open_intents)
+    if replica is not None:
+        query = query.where(open_intents.c.replica == replica)
+    for row in connection.execute(query).mappings():
         intent = Intent(**{name: row[name] for name in Intent.__struct_fields__})
         kinds = Tokens.__struct_fields__
         tokens = Tokens(*(row[f"{kind}_tokens"] for kind in kinds))
@@ -48,33 +53,6 @@ def load_open(connection: Connection) -> dict[Key, Open]:
             intent, row["worker"], row["boot"], row["progress_ns"], tokens, cost
         )
     return found
-
-
-def save_places(connection: Connection, mark: str, places: list[Place], now_ns: int) -> None:
-    """Write where these segments stand now."""
-    names = spool_offsets.columns.keys()
-    updates = ", ".join(f"{name} = excluded.{name}" for name in names if name != "path")
-    sql = (
-        f"INSERT INTO spool_offsets ({', '.join(names)})"
-        f" VALUES ({', '.join(mark for _ in names)}) ON CONFLICT (path) DO UPDATE SET {updates}"
-    )
-    rows = [
-        (
-            p.key,
-            p.worker,
-            p.boot,
-            p.segment,
-            p.offset,
-            p.sequence,
-            p.intents,
-            p.settlements,
-            p.finished,
-            p.damage,
-            now_ns,
-        )
-        for p in places
-    ]
-    connection.exec_driver_sql(sql, rows)
 
 
 def forget_places(connection: Connection, keys: list[str]) -> None:

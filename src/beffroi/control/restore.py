@@ -27,7 +27,7 @@ from beffroi.core.layout import FORMAT, FORMAT_FILE, RESTORING
 from beffroi.core.snapshot import KeyRecord
 from beffroi.core.state import load_keys
 from beffroi.store.copy import faults
-from beffroi.store.engine import knows, open_engine
+from beffroi.store.engine import knows, open_engine, upgrade
 from beffroi.store.tables import keys
 
 _NOT_OURS = ("lost+found",)  # at the top of a volume of its own
@@ -90,6 +90,8 @@ def restore(source: Path, directory: Path, *, revoked_in: tuple[Path, ...] = (),
 def look(source: Path, told: Told | None = None) -> tuple[Manifest, Report]:
     """Unpack an archive into a temporary folder, check ledger and journal there, remove it.
 
+    An archive of an earlier release is brought to this one first, in the temporary folder: its migration is tried as well.
+
     Raises:
         NotWhole: something does not hold.
     """
@@ -99,6 +101,9 @@ def look(source: Path, told: Told | None = None) -> tuple[Manifest, Report]:
         _require_known(manifest, folder)
         engine = open_engine(folder / LEDGER)
         try:
+            upgrade(
+                engine
+            )  # this copy alone, which goes afterwards: an earlier release's tables lack what is asked for
             return manifest, ledger.verify(engine, folder / JOURNAL)
         finally:
             engine.dispose()

@@ -1,31 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """From journal records to ledger rows: a batch merges what belongs together before the database sees any of it.
 
-In: records, in the order of their boot. Out: tuples for the statements below, each in the order of its table's columns.
-An exchange that begins and ends within one batch costs one insert; the statements are plain text, prepared once and run
-with tuples, because this is the one place where the control plane pays for every request.
+In: records, in the order of their boot. Out: tuples in the order of the columns of `exchanges`, and what `writing` makes rows of.
+An exchange that begins and ends within one batch costs one insert.
 """
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Engine, Table
 
 from beffroi.core.record import NO_COST, NO_TOKENS, Cost, Intent, Payload, Progress, Refusals, Settlement, Tokens
-from beffroi.store.tables import DEFAULT, exchanges, open_intents, refusals
 
 Key = tuple[str, int]  # request id, attempt
-_AMOUNTS = (
-    "input_tokens",
-    "cached_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "input_nano",
-    "cached_nano",
-    "output_nano",
-    "reasoning_nano",
-)
 
 
 class Open(msgspec.Struct, gc=False):
@@ -208,69 +195,3 @@ def _row(s: Settlement, intent_ns: int | None, state: str, worker: int, boot: st
         boot,
         s.system,
     )
-
-
-def _open_row(key: Key, found: Open) -> tuple[Any, ...]:
-    i = found.intent
-    return (
-        *key,
-        i.at_ns,
-        i.key_id,
-        i.key_slot,
-        i.organisation,
-        i.project,
-        i.model,
-        i.endpoint,
-        i.engine,
-        i.price_version,
-        i.currency,
-        i.input_estimate,
-        found.progress_ns,
-        *_amounts(found),
-        found.worker,
-        found.boot,
-        i.system,
-    )
-
-
-def _amounts(found: Open) -> tuple[int, ...]:
-    t, c = found.tokens, found.cost
-    return t.input, t.cached, t.output, t.reasoning, c.input, c.cached, c.output, c.reasoning
-
-
-class Statements:
-    """The statements of shipping in the dialect of a database."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.mark = "?" if engine.dialect.paramstyle == "qmark" else "%s"
-        self._settle = self._insert(exchanges) + " ON CONFLICT DO NOTHING"
-        self._open = self._insert(open_intents) + " ON CONFLICT DO NOTHING"
-        self._refuse = (
-            self._insert(refusals) + " ON CONFLICT (organisation, project, at_s, reason, prefix)"
-            " DO UPDATE SET count = refusals.count + excluded.count"
-        )
-        where = f" WHERE request_id = {self.mark} AND attempt = {self.mark}"
-        self._close = f"DELETE FROM {open_intents.name}{where}"
-        fields = ", ".join(f"{name} = {self.mark}" for name in ("progress_ns", *_AMOUNTS))
-        self._move = f"UPDATE {open_intents.name} SET {fields}{where}"
-
-    def _insert(self, table: Table) -> str:
-        names = table.columns.keys()
-        marks = ", ".join(self.mark for _ in names)
-        return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"
-
-    def write(self, connection: Connection, batch: Batch) -> int:
-        """Write a batch; how many of its settlements were in the ledger already."""
-        run = connection.exec_driver_sql
-        duplicates = 0
-        if batch.settled:
-            duplicates = len(batch.settled) - run(self._settle, batch.settled).rowcount
-        if batch.closed:
-            run(self._close, batch.closed)
-        if batch.opened:
-            run(self._open, [_open_row(*item) for item in batch.opened.items()])
-        if batch.moved:
-            run(self._move, [(found.progress_ns, *_amounts(found), *key) for key, found in batch.moved.items()])
-        if batch.refused:
-            run(self._refuse, [(DEFAULT, DEFAULT, *place, count) for place, count in batch.refused.items()])
-        return duplicates

@@ -20,9 +20,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from beffroi.control import segments as files
 from beffroi.control.events import record as record_event
 from beffroi.control.gather import Gatherer, Haul
-from beffroi.control.places import Place, forget_places, load_open, load_places, save_places
-from beffroi.control.rows import Key, Open, Recovered, Statements
+from beffroi.control.places import Place, forget_places, load_open, load_places
+from beffroi.control.rows import Key, Open, Recovered
 from beffroi.control.segments import Found
+from beffroi.control.writing import writer
 from beffroi.core.clock import Clock, SystemClock
 from beffroi.store.engine import reading
 from beffroi.telemetry import logs
@@ -57,6 +58,7 @@ class Shipper:
     Args:
         engine: the ledger's database, its schema up to date.
         directory: the journal directory.
+        replica: whose it is, where several ship into one database: nobody touches what another has open.
         charge: told of each orphan that was closed, after its row is committed (at most once: a crash between the two
             leaves the counters of its key a little low, never the ledger).
         settled: told of each batch of rows of `exchanges`, after they are committed.
@@ -67,6 +69,7 @@ class Shipper:
         engine: Engine,
         directory: Path,
         *,
+        replica: str = "",
         charge: Callable[[Recovered], None] | None = None,
         settled: Callable[[list[tuple[Any, ...]]], None] | None = None,
         clock: Clock | None = None,
@@ -76,7 +79,8 @@ class Shipper:
         self._charge = charge
         self._settled = settled
         self._clock = clock or SystemClock()
-        self._statements = Statements(engine)
+        self._replica = replica
+        self._writer = writer(engine, replica)
         self._loaded = False
         self._places: dict[str, Place] = {}
         self._open: dict[Key, Open] = {}
@@ -184,8 +188,8 @@ class Shipper:
     def _load(self) -> None:
         if not self._loaded:
             with reading(self._engine) as connection:
-                self._open = load_open(connection)
-                self._places = load_places(connection)
+                self._open = load_open(connection, self._replica)
+                self._places = load_places(connection, self._replica)
             self._loaded = True
 
     def _call_roll(self) -> None:
@@ -200,9 +204,9 @@ class Shipper:
     def _commit(self, haul: Haul) -> None:
         gone, now = self._gone, self._clock.wall_ns()
         with self._engine.begin() as connection:
-            duplicates = self._statements.write(connection, haul.batch)
+            duplicates = self._writer.write(connection, haul.batch)
             if haul.places:
-                save_places(connection, self._statements.mark, list(haul.places.values()), now)
+                self._writer.save_places(connection, list(haul.places.values()), now)
             if gone:
                 forget_places(connection, gone)
             for note in haul.notes:

@@ -18,6 +18,8 @@ Class attributes say how an error leaves the house; `wire.envelope` alone render
     │   ├── ObjectNotFound         404 object_not_found (administration)
     │   ├── PreconditionFailed     412 precondition_failed (administration)
     │   ├── Conflict               409 conflict (administration)
+    │   ├── NotAnswered            409 not_answered (administration)
+    │   ├── IdempotencyKeyReused   422 idempotency_key_reused (administration)
     │   ├── RequestNotFound        404 request_not_found (administration)
     │   └── EngineRejected         4xx the engine found fault with the request
     ├── AuthenticationError        401 invalid_api_key
@@ -33,6 +35,7 @@ Class attributes say how an error leaves the house; `wire.envelope` alone render
     │   ├── NoEngine               503 no_engine_available
     │   ├── JournalUnavailable     503 journal_unavailable
     │   ├── CountersUnavailable    503 limits_unavailable
+    │   ├── KeysStale              503 keys_stale
     │   ├── NotAcknowledged        503 not_acknowledged (administration)
     │   └── Draining               503 shutting_down
     ├── EngineError                502 engine_error
@@ -173,6 +176,20 @@ class Conflict(BadRequest):
     code = "conflict"
 
 
+class NotAnswered(BadRequest):
+    """The first call under an Idempotency-Key is under way, or was never answered."""
+
+    status = 409
+    code = "not_answered"
+
+
+class IdempotencyKeyReused(BadRequest):
+    """An Idempotency-Key came back with another call than the first."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+
 class RequestNotFound(BadRequest):
     """The ledger has no such request, or what names it fits several."""
 
@@ -288,6 +305,12 @@ class CountersUnavailable(Unavailable):
     """The limit counters cannot be read: a limited key is not served without them."""
 
     code = "limits_unavailable"
+
+
+class KeysStale(Unavailable):
+    """The gateway has not heard from its database for longer than it may believe its keys."""
+
+    code = "keys_stale"
 
 
 class NotAcknowledged(Unavailable):

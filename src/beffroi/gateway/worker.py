@@ -24,6 +24,7 @@ from beffroi.core.clock import SystemClock
 from beffroi.core.errors import AuthenticationError, Draining
 from beffroi.core.snapshot import Config, KeyBase, KeyDelta
 from beffroi.core.state import load_config, load_keys
+from beffroi.gateway import standing
 from beffroi.gateway.flow import handle
 from beffroi.gateway.house import House, Keys
 from beffroi.gateway.journal.spool import Journal
@@ -61,6 +62,8 @@ class Worker:
         self.house = House(
             config, Keys(load_keys(self.data)), journal, counters, WorkerMetrics(number, boot), clock, loop
         )
+        self._standing = standing.Watch(self.data, self.house)
+        self._standing.look()
         self.connections: set[ClientConnection] = set()
         self.link = Link(self, path=self.data / "bus.sock", worker=number, boot=boot, loop=loop)
         self._stopping = asyncio.Event()
@@ -85,11 +88,16 @@ class Worker:
 
     def apply_delta(self, delta: KeyDelta) -> bool:
         """See `link.LinkHost`."""
-        return self.house.keys.apply(delta)
+        known = self.house.keys.revision
+        follows = self.house.keys.apply(delta)
+        if self.house.keys.revision != known:
+            self.house.counters.learn(delta)
+        return follows
 
     def apply_keys(self, base: KeyBase) -> None:
         """See `link.LinkHost`."""
         self.house.keys = Keys(base)
+        self.house.counters.know(base.quotas)
 
     def metrics(self) -> WorkerMetrics:
         """See `link.LinkHost`: gauges are read now."""
@@ -189,6 +197,7 @@ class Worker:
         late = self.loop.time() - self._due
         self.house.metrics.loop_lag_us = max(0, int(late * 1e6))
         sweep(self)
+        self._standing.look()
         self.house.counters.pay()
         if self._tls is not None:
             self._renew()

@@ -10,7 +10,8 @@ import ssl
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 CONNECT_S, LOCK_S, STATEMENT_S, ANSWER_S = 5.0, 10, 60, 70.0
 POOL, MORE = 6, 6  # connections kept, and those that a rush may add; of each replica
@@ -96,6 +97,7 @@ def open_server(text: str, *, read_only: bool = False) -> Engine:
         hide_parameters=True,  # no row of anybody's in an error's text
     )
     event.listen(engine, "connect", _set_up)
+    event.listen(engine, "handle_error", _name_error, retval=True)
     return engine
 
 
@@ -103,10 +105,29 @@ def _set_up(connection: Any, _record: object) -> None:
     connection._usock.settimeout(ANSWER_S)  # noqa: SLF001 - the driver has one time-out for connecting and for answers
 
 
-def _ssl(url: URL) -> ssl.SSLContext | None:
+def _name_error(context: ExceptionContext) -> BaseException | None:
+    """The driver calls nearly all errors programming errors: give each the class that its SQLSTATE means.
+
+    A server that shuts down, or that has become a standby (25006), is as good as gone: its connections are given up.
+    """
+    told = context.original_exception.args[:1]
+    state = str(told[0].get("C", "")) if told and isinstance(told[0], dict) else ""
+    if (state[:2] in ("08", "57") and state != "57014") or state == "25006":
+        context.is_disconnect = True
+    if not isinstance(context.sqlalchemy_exception, ProgrammingError):
+        return None
+    kind: type[DBAPIError] = OperationalError
+    if state.startswith("23"):
+        kind = IntegrityError
+    elif state[:2] not in ("08", "25", "40", "53", "55", "57", "58"):
+        return None
+    return kind(context.statement, None, context.original_exception, True)
+
+
+def _ssl(url: URL) -> ssl.SSLContext | bool:
     mode = url.query.get("sslmode", "disable" if _near(url.host or "localhost") else "verify-full")
     if mode == "disable":
-        return None
+        return False
     try:
         ca = url.query.get("sslrootcert")
         context = ssl.create_default_context(cafile=ca if isinstance(ca, str) else None)

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from beffroi.core.errors import AuthenticationError, BeffroiError, InternalError
+from beffroi.store.vault import VaultError
 from beffroi.telemetry import logs
 
 log = logs.Logger("control.api")
@@ -74,6 +75,12 @@ async def not_stored(request: Request, error: Exception) -> Response:
     return problem(503, "storage_unavailable", detail, headers={"retry-after": "1"})
 
 
+async def closed(request: Request, error: VaultError) -> Response:
+    """What was sealed does not open."""
+    log.error("the vault does not open what a page needs", path=request.url.path, reason=str(error))
+    return problem(503, "vault_closed", "a secret that this needs cannot be opened now; the log says why")
+
+
 async def failed(request: Request, error: Exception) -> Response:
     """A fault of ours."""
     log.error("a page failed", path=request.url.path, exc_info=error)
@@ -85,5 +92,6 @@ HANDLERS: dict[Any, Any] = {
     HTTPException: not_found,
     SQLAlchemyError: not_stored,
     OSError: not_stored,
+    VaultError: closed,
     Exception: failed,
 }

@@ -11,7 +11,13 @@ import hmac
 from typing import Protocol
 
 from beffroi.core.clock import Clock
-from beffroi.core.errors import AddressNotAllowed, AuthenticationError, EndpointNotAllowed, TenantSuspended
+from beffroi.core.errors import (
+    AddressNotAllowed,
+    AuthenticationError,
+    EndpointNotAllowed,
+    KeysStale,
+    TenantSuspended,
+)
 from beffroi.core.exchange import Exchange
 from beffroi.core.key import LENGTH, PREFIX, PUBLIC
 from beffroi.core.snapshot import KeyRecord
@@ -20,6 +26,7 @@ from beffroi.gateway.authn.networks import Networks
 MISSING = "Send your API key in the header 'Authorization: Bearer bf-…'."
 UNKNOWN = "This API key is not valid here: check that it is complete, and ask for a new one if it was revoked."
 EXPIRED = "This API key has expired; ask for a new one."
+STALE = "This gateway has been without its database for too long to know whether this key is still valid. Try again shortly."
 _FROM, _TO = len(PREFIX), len(PREFIX) + PUBLIC
 
 
@@ -39,6 +46,8 @@ class Authenticating(Protocol):
     def keys(self) -> KeyTable: ...
     @property
     def clock(self) -> Clock: ...
+    @property
+    def stale(self) -> bool: ...
 
 
 def authenticate(x: Exchange, house: Authenticating) -> None:
@@ -68,6 +77,8 @@ def authenticate(x: Exchange, house: Authenticating) -> None:
         raise AuthenticationError(UNKNOWN)
     if key.expires_at is not None and key.expires_at * 1_000_000_000 <= x.wall_ns:
         raise AuthenticationError(EXPIRED)
+    if house.stale:
+        raise KeysStale(STALE, retry_after=5)
     x.key = key  # known from here on: what is refused below is recorded as this key's
     if house.keys.closed:
         _require_open(key, house.keys.closed)

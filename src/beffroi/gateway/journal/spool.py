@@ -37,7 +37,7 @@ Then = Callable[[BeffroiError | None], None]
 _RETRY = 0.1
 _TRIES = 3  # failed writes in a row after which another segment is tried: it may be one bad spot
 _MAX_WAITING = 4096
-_REFUSES = ("write", "sync", "stall")
+_REFUSES = ("write", "sync", "stall", "full")
 
 
 class Journal:
@@ -140,6 +140,13 @@ class Journal:
                 self._put(record, size, None)
             elif kind == REFUSALS:
                 self._wait(record)
+
+    def close_to_intents(self, why: str | None) -> None:
+        """Take no intents for that reason, until it is None; what is in flight is settled all the same."""
+        if why is None:
+            self._clear("full")
+        else:
+            self._set("full", why)
 
     @property
     def healthy(self) -> bool:
