@@ -45,7 +45,7 @@ async def apply(call: Call) -> Applied:
             config=house.config,
             pepper=keys.pepper(),
             known=keys.known,
-            begin=keys.begin,
+            begin=house.budgets.begin,
             vault=house.vault,
             now=int(time.time()),
         )
