@@ -71,6 +71,37 @@ class Kernel(Protocol):
         """
         ...
 
+    def take_words(
+        self,
+        buffer: object,
+        spent: int,
+        column: int,
+        parts: tuple[int, ...],
+        tokens: int,
+        output: int,
+        bound: int,
+        estimate: int,
+        /,
+    ) -> int | None:
+        """As `quota.table.Table.take` with the region's word SPENT: requests left; None: over a limit, or not plain."""
+        ...
+
+    def give_words(
+        self,
+        buffer: object,
+        spent: int,
+        column: int,
+        moved: bool,
+        tokens: int,
+        output: int,
+        bound: int,
+        estimate: int,
+        cost: int,
+        /,
+    ) -> bool:
+        """As `quota.table.Table.give`, of differences; False: not plain, and nothing was changed."""
+        ...
+
     def request_id(self, high: int, low: int, /) -> str:
         """`req_` and two words in hexadecimal."""
         ...
