@@ -65,6 +65,9 @@ PyObject *joined(const Span *pieces, int count) {
 
 #define FUNCTION(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 static PyMethodDef methods[] = {
+#ifdef BEFFROI_MORTAL
+    FUNCTION(die_after),
+#endif
     FUNCTION(read_request), FUNCTION(read_answer), FUNCTION(plain_head), FUNCTION(glance_chat),
     FUNCTION(edit_answer),  FUNCTION(regular_events), FUNCTION(frame_record), FUNCTION(request_id), FUNCTION(lockf_now), FUNCTION(take_words), FUNCTION(give_words), {NULL, NULL, 0, NULL},
 };

@@ -41,6 +41,7 @@ PyObject *regular_events(PyObject *module, PyObject *const *args, Py_ssize_t cou
 PyObject *frame_record(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *lockf_now(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *take_words(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *die_after(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *give_words(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *request_id(PyObject *module, PyObject *const *args, Py_ssize_t count);
 int chat_names(PyObject *module);

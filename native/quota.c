@@ -10,6 +10,30 @@ enum { MONTH_SPENT = -1, SPENT, REQUESTS, TOKENS, OUTPUT, FLOOR_REQUESTS, FLOOR_
 enum { COLUMN_BOUND, COLUMN_ESTIMATE, COLUMN_RUNNING };
 #define MOST ((int64_t)1 << 62) /* terms of at most so much, one of them negative or both half as large, cannot overflow */
 
+#ifdef BEFFROI_MORTAL /* for tests: it dies before its nth store, as under kill -9 */
+static long stores_left = -1;
+#define STORE(word, value) \
+    do { \
+        if (stores_left == 0) { \
+            PyBuffer_Release(&place.view); \
+            PyErr_SetString(PyExc_KeyboardInterrupt, "killed"); \
+            return NULL; \
+        } \
+        stores_left--; \
+        (word) = (value); \
+    } while (0)
+
+/* die_after(stores) -> how many there were left to the one before */
+PyObject *die_after(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
+    long before = stores_left, stores = count == 1 ? PyLong_AsLong(args[0]) : -1;
+    if (stores == -1 && PyErr_Occurred()) return NULL;
+    stores_left = stores;
+    return PyLong_FromLong(before);
+}
+#else
+#define STORE(word, value) (word) = (value)
+#endif
+
 typedef struct {
     Py_buffer view;
     volatile int64_t *region, *column;
@@ -66,15 +90,15 @@ PyObject *take_words(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssiz
         plain = left >= 0 && tokens - words[FLOOR_TOKENS] <= limits[1] && output - words[FLOOR_HOUR] <= limits[2] && output - words[FLOOR_DAY] <= limits[3] &&
                 running <= limits[4] && words[SPENT] <= limits[5] - bound && words[SPENT] <= limits[6] - estimate;
         if (plain) {
-            place.column[COLUMN_BOUND] = own[0] + ask[2];
-            place.column[COLUMN_ESTIMATE] = own[1] + ask[3];
-            place.column[COLUMN_RUNNING] = own[2] + 1;
-            place.region[BOUND] = bound;
-            place.region[ESTIMATE] = estimate;
-            place.region[RUNNING] = running;
-            place.region[REQUESTS] = requests;
-            place.region[TOKENS] = tokens;
-            place.region[OUTPUT] = output;
+            STORE(place.column[COLUMN_BOUND], own[0] + ask[2]);
+            STORE(place.column[COLUMN_ESTIMATE], own[1] + ask[3]);
+            STORE(place.column[COLUMN_RUNNING], own[2] + 1);
+            STORE(place.region[BOUND], bound);
+            STORE(place.region[ESTIMATE], estimate);
+            STORE(place.region[RUNNING], running);
+            STORE(place.region[REQUESTS], requests);
+            STORE(place.region[TOKENS], tokens);
+            STORE(place.region[OUTPUT], output);
             PyBuffer_Release(&place.view);
             return PyLong_FromLongLong(left);
         }
@@ -102,18 +126,18 @@ PyObject *give_words(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssiz
     for (int i = 0; i < 5; i++) plain &= is_small(given[i]);
     if (plain) {
         int64_t all_tokens = region[TOKENS], all_output = region[OUTPUT];
-        region[SPENT] = region[SPENT] + cost;
-        region[MONTH_SPENT] = region[MONTH_SPENT] + cost;
-        region[BOUND] = region[BOUND] - bound;
-        region[ESTIMATE] = region[ESTIMATE] - estimate;
-        region[RUNNING] = region[RUNNING] - 1;
-        column[COLUMN_BOUND] = column[COLUMN_BOUND] - bound;
-        column[COLUMN_ESTIMATE] = column[COLUMN_ESTIMATE] - estimate;
-        column[COLUMN_RUNNING] = column[COLUMN_RUNNING] - 1;
+        STORE(region[SPENT], region[SPENT] + cost);
+        STORE(region[MONTH_SPENT], region[MONTH_SPENT] + cost);
+        STORE(region[BOUND], region[BOUND] - bound);
+        STORE(region[ESTIMATE], region[ESTIMATE] - estimate);
+        STORE(region[RUNNING], region[RUNNING] - 1);
+        STORE(column[COLUMN_BOUND], column[COLUMN_BOUND] - bound);
+        STORE(column[COLUMN_ESTIMATE], column[COLUMN_ESTIMATE] - estimate);
+        STORE(column[COLUMN_RUNNING], column[COLUMN_RUNNING] - 1);
         /* The input is the difference of the two: in this order it never looks smaller than it is. */
-        if (output < 0) region[OUTPUT] = all_output + output;
-        if (tokens) region[TOKENS] = all_tokens + tokens;
-        if (output > 0) region[OUTPUT] = all_output + output;
+        if (output < 0) STORE(region[OUTPUT], all_output + output);
+        if (tokens) STORE(region[TOKENS], all_tokens + tokens);
+        if (output > 0) STORE(region[OUTPUT], all_output + output);
     }
     PyBuffer_Release(&place.view);
     return PyBool_FromLong(plain);

@@ -73,7 +73,7 @@ def test_a_record_lock_is_the_one_that_python_takes(kernel: Kernel, tmp_path: Pa
         )
         assert holder.stdout
         assert holder.stdout.readline() + holder.stdout.readline() == b"free\nfree\n"
-        with pytest.raises(OSError, match="unavailable|denied") as why:
+        with pytest.raises(OSError, match=r"unavailable|denied") as why:
             kernel.lockf_now(fd, LOCK, 1, 8)
         assert why.value.errno in (errno.EAGAIN, errno.EACCES)
         holder.kill()
