@@ -66,7 +66,7 @@ def _fill_project(connection: Connection, organisation: str, project: str, numbe
         a.members: {"email": "same@example.org", "role": "viewer"},
         a.service_accounts: {"name": mark, "role": "viewer"},
         a.ai_systems: {"name": mark},
-        a.admin_keys: {"role": "viewer"},
+        a.admin_keys: {"role": "viewer", "expires_at": 9_000_000_000},
         a.tiers: {"name": project, "limits": {}},
         a.quotas: {"id": f"quo_{mark}"},
         a.quota_terms: {"quota": f"quo_{mark}", "limits": {}},

@@ -57,7 +57,9 @@ def test_every_table_says_how_it_is_kept_apart() -> None:
     for table in NOT_OF_TENANTS:
         assert "organisation" not in table.c
     for table, how in HOW.items():
-        assert how.project or how.through is not None or how.closed or how.own, f"{table.name}: who of one project may?"
+        assert how.project or how.through is not None or how.closed or how.own or how.maker, (
+            f"{table.name}: who of one project may?"
+        )
 
 
 def test_a_scope_sees_its_own_organisation_alone(engine: Engine) -> None:

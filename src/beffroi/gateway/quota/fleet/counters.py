@@ -388,7 +388,7 @@ def _headers(leases: tuple[Lease, ...]) -> tuple[int | None, int]:
 
 def _need_of(ask: Ask, code: str) -> int:
     """How much of what a refusal is about a request needs."""
-    if code[0] == "r" and code != "rebuilding" or code == "concurrency":
+    if (code[0] == "r" and code != "rebuilding") or code == "concurrency":
         return 1
     if code in ("hard_budget", "monthly_cap", "rebuilding"):
         return ask.bound
