@@ -74,6 +74,13 @@ ACTS = {
     "webhook:renew": "A webhook got another secret.",
     "webhook:delete": "A webhook was removed, and what waited for it.",
     "webhook:disable": "A webhook was disabled because it took nothing for a day, said that it is gone, or had too much waiting.",
+    "pepper:rotate": "A new pepper was made; keys made from then on are hashed with it.",
+    "tier:create": "A tier was made, or its next version.",
+    "tier:delete": "A version of a tier was taken back.",
+    "quota:create": "A scope was limited.",
+    "quota:update": "A quota has other terms, or another name.",
+    "quota:delete": "A quota was removed.",
+    "budget:alert": "50, 80 or 100 % of a budget or a monthly cap is spent; once per period and level.",
     "backup:create": "A copy of the data directory was made for a backup.",
 }
 

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,6 +24,7 @@ import msgspec
 import uvicorn
 import uvloop
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.config.load import Invalid
 from beffroi.control import keyring
@@ -35,14 +37,21 @@ from beffroi.control.configuration import TAKEN, Configuration, Watch
 from beffroi.control.house import House
 from beffroi.control.keys import Keys
 from beffroi.control.keyshapes import KeyAsk
+from beffroi.control.quotas.alerts import Alerts
+from beffroi.control.quotas.compiling import records as compiled
+from beffroi.control.quotas.shipped import ship
 from beffroi.control.requests import Recent
+from beffroi.control.rotation.runner import Runner
+from beffroi.control.rotation.settings import mail_of, stores_of
+from beffroi.control.rotation.stores.choose import Stores
 from beffroi.control.shipping import Shipper
 from beffroi.control.snapshots import KeyFiles, load_peppers
 from beffroi.control.tenancy.organisations import closed
-from beffroi.control.tenancy.scope import CONTROL, Scope
+from beffroi.control.tenancy.scope import CONTROL, EVERY, Scope, looking
 from beffroi.control.upgrade import Refused, bring_up
 from beffroi.control.webhooks.addresses import networks
 from beffroi.control.webhooks.courier import Courier
+from beffroi.core.errors import CountersUnavailable
 from beffroi.core.snapshot import Config, Damaged
 from beffroi.core.state import load_config
 from beffroi.store.copy import NotSound
@@ -55,6 +64,8 @@ log = logs.Logger("control")
 READERS = 4  # threads that wait for the database on behalf of pages
 WRITERS = 2  # as many that wait to change it
 SERVING = 1.0  # seconds that the workers of a start get to be there before shipping begins without them
+ALERT = 3.0  # seconds between two looks at all budgets
+ALERT_SHARE = 50  # a look that took one second of CPU is followed by so many of rest
 FLUSH = 5.0  # seconds between two writes of the counters to the disk
 FIRST = "first"  # name of the key made when there is none
 
@@ -171,13 +182,16 @@ class _Prepared:
         peppers = load_peppers(data, create=not records)
         with reading(self.engine) as connection:
             suspended = closed(connection)
+        ship(self.engine)
+        with looking(self.engine, CONTROL, EVERY) as scope:
+            quotas = compiled(scope)
         if records:
-            return None, KeyFiles(data, records, peppers, closed=suspended)
+            return None, KeyFiles(data, records, peppers, quotas, suspended)
         newest = max(peppers)
         with self.engine.begin() as connection:
             scope = Scope(connection, CONTROL, DEFAULT)
             row, text = keyring.make(scope, KeyAsk(name=FIRST), None, (newest, peppers[newest]))
-        return text, KeyFiles(data, [keyring.key_record(row)], peppers, closed=suspended)
+        return text, KeyFiles(data, [keyring.key_record(row)], peppers, quotas, suspended)
 
 
 class _Control:
@@ -192,13 +206,17 @@ class _Control:
         self._reads = ThreadPoolExecutor(READERS, "reads")
         self._writes = ThreadPoolExecutor(WRITERS, "writes")
         zone = prepared.config.settings.time_zone
-        self._budgets = Budgets(data, workers=arguments.workers, zone=zone)
+        self._budgets = Budgets(data, zone=zone, quotas=prepared.files.quotas.values())
+        self._alerts = Alerts(prepared.engine, self._budgets)
         recent = Recent()
         self._shipper = Shipper(prepared.engine, data / "journal", charge=self._budgets.charge, settled=recent.add)
         self._bus = Bus(arguments.workers, prepared.config.revision, prepared.files.revision, self._joined)
+        configuration = prepared.configuration
+        stores = Stores(lambda: stores_of(configuration.source), lambda: configuration.source.base)
         keys = Keys(
-            prepared.engine, self._acts, prepared.files, self._bus, data, lambda: self._house.config, self._budgets
-        )
+            prepared.engine, self._acts, prepared.files, self._bus, data, lambda: self._house.config, self._budgets,
+            stores,
+        )  # fmt: skip
         self._house = House(
             data=data,
             engine=prepared.engine,
@@ -210,9 +228,14 @@ class _Control:
             shipper=self._shipper,
             backups=Backups(data, prepared.engine, self._acts, self._shipper, self._budgets),
             recent=recent,
+            budgets=self._budgets,
             config=prepared.config,
         )
         self._house.refused = prepared.refused
+        self._house.address = self._address
+        self._rotations = Runner(
+            keys, stores, lambda: mail_of(configuration.source), complete=self._complete, address=self._address
+        )
         self._house.courier = self._courier = Courier(
             prepared.engine,
             prepared.vault,
@@ -220,6 +243,17 @@ class _Control:
             self._house.writing,
             self._house.blocking,
         )
+
+    def _address(self) -> str:
+        """Where people reach the control port."""
+        host = self._arguments.host
+        own = f"http://{f'[{host}]' if ':' in host else host}:{self._arguments.port}"
+        return (self._prepared.configuration.source.document.server.control_url or own).rstrip("/")
+
+    def _complete(self) -> int:
+        """Unix second up to which the ledger has what was served here; 0 while shipping does not get on."""
+        progress = self._shipper.progress()
+        return 0 if progress.fault else int(time.time() - progress.lag_seconds)
 
     def _joined(self, worker: int, boot: str) -> None:
         log.debug("worker joined", worker=worker, boot=boot)
@@ -240,7 +274,10 @@ class _Control:
         tasks.append(asyncio.create_task(watch.run(self._prepared.config.revision), name="watch"))
         tasks.append(asyncio.create_task(self._ship(), name="shipping"))
         tasks.append(asyncio.create_task(self._keep_house(), name="housekeeping"))
+        tasks.append(asyncio.create_task(self._alert(), name="alerts"))
         tasks.append(asyncio.create_task(self._courier.run(), name="webhooks"))
+        tasks.append(asyncio.create_task(self._house.keys.keep_up(), name="keys"))
+        tasks.append(asyncio.create_task(self._rotations.run(), name="rotations"))
         self._say_ready()
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -299,6 +336,24 @@ class _Control:
             await asyncio.sleep(FLUSH)
             await self._house.blocking(self._budgets.settle)
             await self._house.blocking(self._budgets.flush)
+
+    async def _alert(self) -> None:
+        """Look at budgets every few seconds, more seldom where there are so many that it would keep a core busy."""
+        rest = ALERT
+        while True:
+            await asyncio.sleep(rest)
+            began = time.process_time()
+            try:
+                await self._house.keys.catch_up_quotas()
+                await self._house.writing(self._look)
+            except (SQLAlchemyError, OSError, CountersUnavailable) as error:
+                log.error("budgets could not be looked at for alerts", reason=str(error))
+            rest = max(ALERT, (time.process_time() - began) * ALERT_SHARE)
+
+    def _look(self) -> None:
+        files = self._prepared.files
+        if told := self._alerts.look(tuple(files.keys.values()), tuple(files.quotas.values())):
+            log.info("budgets near their end", alerts=told)
 
     async def _blocking(self, call: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._acts, call)

@@ -73,7 +73,7 @@ async def made(ask: Ask, given: dict[str, Any]) -> dict[str, Any]:
         row, text = keyring.make(scope, asked, known, ask.house.keys.pepper())
         if life is not None:
             row = scope.revise(keys, row, expires_at=now + life)
-        ask.house.keys.begin(row.slot)
+        ask.house.budgets.begin(row.slot)
         if given.get("budget_id"):
             limits.assign(scope, str(given["budget_id"]), key=row.id)
         return answer(row, spend=0) | {"key": text, "token_id": row.id}, [row]
