@@ -28,7 +28,7 @@ from beffroi.control.rotation.shapes import Schedule
 from beffroi.control.rotation.stores.choose import NO_STORES, Stores
 from beffroi.control.snapshots import KeyFiles, add_pepper
 from beffroi.control.tenancy.organisations import closed
-from beffroi.control.tenancy.scope import Actor, Scope, acting, looking
+from beffroi.control.tenancy.scope import CONTROL, EVERY, Actor, Scope, acting, looking
 from beffroi.control.turns import Turns
 from beffroi.core.errors import BadRequest, NotAcknowledged
 from beffroi.core.snapshot import Config, KeyDelta, KeyRecord, QuotaRecord

@@ -13,7 +13,7 @@ from beffroi.store import administration as a
 from beffroi.store import tables as t
 
 ACME, ZEBRA = "acme", "zebra"
-ONLY = "stripes"  # a project that only the other organisation has
+ONLY = "stripes"  # a project, and a tier, that only the other organisation has
 
 
 class Exercise(NamedTuple):
@@ -132,6 +132,24 @@ OPERATIONS: dict[str, Exercise] = {
     "GET /rotations/{id}": Exercise(a.rotations),
     "POST /rotations/{id}/link": Exercise(a.rotations),
     "POST /rotations/{id}/cancel": Exercise(a.rotations),
+    "GET /tiers": Exercise(),
+    "GET /tiers/{name}": Exercise(a.tiers, "name"),
+    "POST /tiers": Exercise(ask={"name": "new", "limits": {"requests_per_minute": 5}}),
+    "DELETE /tiers/{name}/{version}": Exercise(a.tiers, "name"),
+    "POST /tiers/{name}/assign": Exercise(a.tiers, "name", ask={}, reaching=({"project": ONLY},)),
+    "GET /quotas": Exercise(),
+    "GET /quotas/{id}": Exercise(a.quotas),
+    "POST /quotas": Exercise(
+        ask={"model": "m", "limits": {"requests_per_minute": 5}},
+        reaching=(
+            {"key": Z["key"], "limits": {"requests_per_minute": 5}},
+            {"project": ONLY, "limits": {"requests_per_minute": 5}},
+            {"model": "n", "tier": ONLY},
+        ),
+    ),
+    "PATCH /quotas/{id}": Exercise(a.quotas, ask={"name": "Same"}, reaching=({"add": {"tier": ONLY}},)),
+    "DELETE /quotas/{id}": Exercise(a.quotas),
+    "GET /quotas/{id}/standing": Exercise(a.quotas),
     "GET /webhooks": Exercise(),
     "POST /webhooks": Exercise(ask={"url": "https://hooks.example.org/"}),
     "GET /webhooks/{id}": Exercise(a.webhooks),
