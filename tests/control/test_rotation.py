@@ -193,7 +193,7 @@ async def test_an_end_that_the_disk_did_not_take_is_told_with_the_next_act(
         async def hold_keys(revision: int, within: float) -> list[int]:
             return []
 
-    budgets = Budgets(tmp_path, workers=1, zone="Europe/Paris")
+    budgets = Budgets(tmp_path, zone="Europe/Paris")
     with ThreadPoolExecutor(1) as thread:
         service = Keys(database, thread, files, cast("Bus", Workers), tmp_path, Config, budgets)
         made = await service.create(KeyAsk(name="app"), BY)

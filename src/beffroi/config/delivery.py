@@ -54,14 +54,13 @@ def _mail(source: Source, faults: Faults) -> None:
 
 
 def _file(source: Source, store: SecretStore, place: Place, faults: Faults) -> None:
-    if store.directory is None:
-        faults.note(place, "a store of kind file needs `directory`", "write the path of a directory of its own")
-        return
-    directory = (source.base / store.directory).absolute()
+    directory = (source.base / store.at).absolute()
     data = source.document.server.data
-    if data is not None and _inside(directory, (source.base / data).absolute()):
+    if not store.at or "://" in store.at:
+        faults.note((*place, "at"), "is no directory", "write the path of a directory of its own")
+    elif data is not None and _inside(directory, (source.base / data).absolute()):
         remedy = "write a directory of its own: what is in the data directory is Beffroi's"
-        faults.note((*place, "directory"), "lies in the data directory", remedy)
+        faults.note((*place, "at"), "lies in the data directory", remedy)
 
 
 def _inside(path: Path, folder: Path) -> bool:
@@ -69,13 +68,11 @@ def _inside(path: Path, folder: Path) -> bool:
 
 
 def _remote(source: Source, store: SecretStore, place: Place, faults: Faults) -> None:
-    if store.url is None:
-        faults.note(place, f"a store of kind {store.kind} needs `url`", "write https://host:port of its API")
-    elif not _URL.fullmatch(store.url):
-        faults.note((*place, "url"), "is no address of an API", "write https://host:port, without a user or a query")
-    elif store.url.startswith("http:") and not _LOOPBACK.match(store.url):
+    if not _URL.fullmatch(store.at):
+        faults.note((*place, "at"), "is no address of an API", "write https://host:port, without a user or a query")
+    elif store.at.startswith("http:") and not _LOOPBACK.match(store.at):
         remedy = "write https://…, or the address of a proxy on this machine"
-        faults.note((*place, "url"), "would send keys that everybody on the way can read", remedy)
+        faults.note((*place, "at"), "would send keys that everybody on the way can read", remedy)
     if store.ca_file is not None and (fault := check_authority(str(source.base / store.ca_file))):
         faults.note((*place, "ca_file"), *fault)
     for name in ("namespace", "mount"):

@@ -204,10 +204,7 @@ class SecretStore(msgspec.Struct, frozen=True, kw_only=True):
         Literal["file", "kubernetes", "vault"],
         _about("Files below a directory, Kubernetes Secrets, or a Vault KV engine of version 2."),
     ]
-    directory: Annotated[File | None, _about("Of kind file: the directory; each organisation has a folder in it.")] = (
-        None
-    )
-    url: Annotated[str | None, _about("Of kinds kubernetes and vault: `https://host:port` of the API.")] = None
+    at: Annotated[str, _about("A directory (kind file; each organisation has a folder in it), or `https://host:port`.")]
     token: Annotated[Secret | None, _about("Token for that API, looked up at each use.")] = None
     ca_file: Annotated[File | None, _about("PEM file with the CA of that API; the system's when left out.")] = None
     namespace: Annotated[str, _about("Of kind kubernetes: the namespace of the Secrets.")] = "default"

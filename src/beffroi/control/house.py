@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.control.api.limits import Limits
 from beffroi.control.backups import Backups
+from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
 from beffroi.control.keys import Keys
 from beffroi.control.metrics import Scrape, Shipping
@@ -53,6 +54,7 @@ class House:
         shipper: Shipper,
         backups: Backups,
         recent: Recent,
+        budgets: Budgets,
         config: Config,
     ) -> None:
         self.data = data
@@ -62,6 +64,7 @@ class House:
         self.shipper = shipper
         self.backups = backups
         self.recent = recent
+        self.budgets = budgets
         self.config = config
         self.courier: Courier  # delivers webhooks; `process` sets it
         self.address: Callable[[], str] = str  # where people reach the control port; `process` sets it

@@ -24,6 +24,7 @@ import msgspec
 import uvicorn
 import uvloop
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.config.load import Invalid
 from beffroi.control import keyring
@@ -36,6 +37,9 @@ from beffroi.control.configuration import TAKEN, Configuration, Watch
 from beffroi.control.house import House
 from beffroi.control.keys import Keys
 from beffroi.control.keyshapes import KeyAsk
+from beffroi.control.quotas.alerts import Alerts
+from beffroi.control.quotas.compiling import records as compiled
+from beffroi.control.quotas.shipped import ship
 from beffroi.control.requests import Recent
 from beffroi.control.rotation.runner import Runner
 from beffroi.control.rotation.settings import mail_of, stores_of
@@ -43,10 +47,11 @@ from beffroi.control.rotation.stores.choose import Stores
 from beffroi.control.shipping import Shipper
 from beffroi.control.snapshots import KeyFiles, load_peppers
 from beffroi.control.tenancy.organisations import closed
-from beffroi.control.tenancy.scope import CONTROL, Scope
+from beffroi.control.tenancy.scope import CONTROL, EVERY, Scope, looking
 from beffroi.control.upgrade import Refused, bring_up
 from beffroi.control.webhooks.addresses import networks
 from beffroi.control.webhooks.courier import Courier
+from beffroi.core.errors import CountersUnavailable
 from beffroi.core.snapshot import Config, Damaged
 from beffroi.core.state import load_config
 from beffroi.store.copy import NotSound
@@ -59,6 +64,8 @@ log = logs.Logger("control")
 READERS = 4  # threads that wait for the database on behalf of pages
 WRITERS = 2  # as many that wait to change it
 SERVING = 1.0  # seconds that the workers of a start get to be there before shipping begins without them
+ALERT = 3.0  # seconds between two looks at all budgets
+ALERT_SHARE = 50  # a look that took one second of CPU is followed by so many of rest
 FLUSH = 5.0  # seconds between two writes of the counters to the disk
 FIRST = "first"  # name of the key made when there is none
 
@@ -175,13 +182,16 @@ class _Prepared:
         peppers = load_peppers(data, create=not records)
         with reading(self.engine) as connection:
             suspended = closed(connection)
+        ship(self.engine)
+        with looking(self.engine, CONTROL, EVERY) as scope:
+            quotas = compiled(scope)
         if records:
-            return None, KeyFiles(data, records, peppers, closed=suspended)
+            return None, KeyFiles(data, records, peppers, quotas, suspended)
         newest = max(peppers)
         with self.engine.begin() as connection:
             scope = Scope(connection, CONTROL, DEFAULT)
             row, text = keyring.make(scope, KeyAsk(name=FIRST), None, (newest, peppers[newest]))
-        return text, KeyFiles(data, [keyring.key_record(row)], peppers, closed=suspended)
+        return text, KeyFiles(data, [keyring.key_record(row)], peppers, quotas, suspended)
 
 
 class _Control:
@@ -196,7 +206,8 @@ class _Control:
         self._reads = ThreadPoolExecutor(READERS, "reads")
         self._writes = ThreadPoolExecutor(WRITERS, "writes")
         zone = prepared.config.settings.time_zone
-        self._budgets = Budgets(data, workers=arguments.workers, zone=zone)
+        self._budgets = Budgets(data, zone=zone, quotas=prepared.files.quotas.values())
+        self._alerts = Alerts(prepared.engine, self._budgets)
         recent = Recent()
         self._shipper = Shipper(prepared.engine, data / "journal", charge=self._budgets.charge, settled=recent.add)
         self._bus = Bus(arguments.workers, prepared.config.revision, prepared.files.revision, self._joined)
@@ -217,6 +228,7 @@ class _Control:
             shipper=self._shipper,
             backups=Backups(data, prepared.engine, self._acts, self._shipper, self._budgets),
             recent=recent,
+            budgets=self._budgets,
             config=prepared.config,
         )
         self._house.refused = prepared.refused
@@ -262,6 +274,7 @@ class _Control:
         tasks.append(asyncio.create_task(watch.run(self._prepared.config.revision), name="watch"))
         tasks.append(asyncio.create_task(self._ship(), name="shipping"))
         tasks.append(asyncio.create_task(self._keep_house(), name="housekeeping"))
+        tasks.append(asyncio.create_task(self._alert(), name="alerts"))
         tasks.append(asyncio.create_task(self._courier.run(), name="webhooks"))
         tasks.append(asyncio.create_task(self._house.keys.keep_up(), name="keys"))
         tasks.append(asyncio.create_task(self._rotations.run(), name="rotations"))
@@ -323,6 +336,24 @@ class _Control:
             await asyncio.sleep(FLUSH)
             await self._house.blocking(self._budgets.settle)
             await self._house.blocking(self._budgets.flush)
+
+    async def _alert(self) -> None:
+        """Look at budgets every few seconds, more seldom where there are so many that it would keep a core busy."""
+        rest = ALERT
+        while True:
+            await asyncio.sleep(rest)
+            began = time.process_time()
+            try:
+                await self._house.keys.catch_up_quotas()
+                await self._house.writing(self._look)
+            except (SQLAlchemyError, OSError, CountersUnavailable) as error:
+                log.error("budgets could not be looked at for alerts", reason=str(error))
+            rest = max(ALERT, (time.process_time() - began) * ALERT_SHARE)
+
+    def _look(self) -> None:
+        files = self._prepared.files
+        if told := self._alerts.look(tuple(files.keys.values()), tuple(files.quotas.values())):
+            log.info("budgets near their end", alerts=told)
 
     async def _blocking(self, call: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._acts, call)

@@ -8,6 +8,7 @@ from beffroi.control.api import installation, keys
 from beffroi.control.api.operation import Operation
 from beffroi.control.declare import routes as declare
 from beffroi.control.operations import routes as operations
+from beffroi.control.quotas import routes as quotas
 from beffroi.control.rotation import routes as rotations
 from beffroi.control.tenancy import routes as tenancy
 from beffroi.control.webhooks import routes as webhooks
@@ -19,6 +20,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *operations.OPERATIONS,
     *tenancy.OPERATIONS,
     *rotations.OPERATIONS,
+    *quotas.OPERATIONS,
     *webhooks.OPERATIONS,
     *declare.OPERATIONS,
 )

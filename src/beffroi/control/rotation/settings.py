@@ -17,10 +17,10 @@ def stores_of(source: Source) -> tuple[StoreSettings, ...]:
         StoreSettings(
             name=store.name,
             kind=store.kind,
-            url=store.url or "",
+            url="" if store.kind == "file" else store.at,
             ca_file=_path(source.base, store.ca_file),
             token=store.token,
-            directory=_path(source.base, store.directory) or "",
+            directory=str((source.base / store.at).absolute()) if store.kind == "file" else "",
             namespace=store.namespace,
             mount=store.mount,
             organisations=store.organisations,
