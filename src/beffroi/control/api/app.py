@@ -72,7 +72,9 @@ def _app(house: House, operations: list[Operation], who: Who) -> Starlette:
         methods[operation.method] = operation
     routes = [_page(house, path, page) for path, page in {**pages.OPEN, DESCRIPTION: _describe()}.items()]
     keeper = Keeper(house)
-    routes += [_route(house, keeper, path, methods, who) for path, methods in by_path.items()]
+    # A word in a path comes before a part in braces, which would take it: `/tiers/{name}/assign`, `/tiers/{name}/{version}`.
+    ordered = sorted(by_path.items(), key=lambda each: [part.startswith("{") for part in each[0].split("/")])
+    routes += [_route(house, keeper, path, methods, who) for path, methods in ordered]
     return Starlette(routes=[*routes, *pages.closing(who)], exception_handlers=HANDLERS)
 
 
