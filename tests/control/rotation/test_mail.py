@@ -158,5 +158,5 @@ def test_nobody_there_is_a_fault() -> None:
 
 def test_no_header_is_smuggled_in_by_a_name() -> None:
     """A subject with a line break is no subject."""
-    with smtp() as box, pytest.raises(ValueError, match="linefeed|newline"):
+    with smtp() as box, pytest.raises(ValueError, match=r"linefeed|newline"):
         send(plain(box), ("a@example.org",), "x\nBcc: evil@example.org", "T", lambda _: "")

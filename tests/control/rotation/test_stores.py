@@ -125,7 +125,7 @@ async def test_a_kubernetes_secret_is_patched_at_the_version_that_was_read(
         await here.write("bf-new")
         assert await here.read() == "bf-new"
         assert base64.b64decode(api.data["api_key"]) == b"bf-new" and api.data["other"] == "eA=="
-        method, _, headers, body = next(each for each in api.asked if each[0] == "PATCH")
+        _, _, headers, body = next(each for each in api.asked if each[0] == "PATCH")
         assert headers["content-type"] == "application/merge-patch+json" and set(body["data"]) == {"api_key"}
         api.meanwhile = True
         with pytest.raises(StoreFault, match="somebody else changed"):
