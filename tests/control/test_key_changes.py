@@ -220,9 +220,7 @@ async def test_the_operator_reaches_a_key_wherever_it_is_and_nobody_else_does(ri
 
 async def test_a_slot_is_never_given_twice(rig: Rig) -> None:
     """To keys and quotas, whatever was restored or removed since."""
-    drawn = []
-    for _ in range(3):
-        drawn.append(rig.row((await rig.key())[0]).slot)
+    drawn = [rig.row((await rig.key())[0]).slot for _ in range(3)]
     with rig.engine.begin() as connection:
         connection.execute(
             insert(quotas).values(
