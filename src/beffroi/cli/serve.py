@@ -26,6 +26,7 @@ from beffroi.cli.welcome import Welcome
 from beffroi.config.compile import compile_config
 from beffroi.config.examine import examine
 from beffroi.config.load import Invalid, Source, resources
+from beffroi.config.valkey import valkey_of
 from beffroi.core.state import holds
 from beffroi.supervisor.directory import DataDirectory
 from beffroi.supervisor.errors import StartError
@@ -83,6 +84,7 @@ def serve(engine_urls: tuple[str, ...], data: Path | None, config: Path | None, 
                 config=None if file is None else file.absolute(),
                 resources=backing.resources,
                 warm=holds(directory.path, compiled),
+                valkey=valkey_of(source, os.environ),
                 engine=backing.engine,
             )
             welcome = Welcome(plan, backing.line)

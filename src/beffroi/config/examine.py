@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from beffroi.config.checks import check_addresses, check_tls
+from beffroi.config.valkey import check_valkey
 from beffroi.config.compile import compile_all
 from beffroi.config.environment import Overrides
 from beffroi.config.load import EMPTY, NOTHING, Invalid, Place, Problem, Reading, Source, dotted, read
@@ -60,6 +61,7 @@ def examine(
         *reading.problems,
         *(check_addresses(source) if listening else []),
         *check_tls(source),
+        *check_valkey(source, environ),
         *compiled.problems,
     ]
     return Examined(

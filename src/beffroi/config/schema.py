@@ -22,6 +22,15 @@ Secret = Annotated[
     str, Meta(extra={"kind": "secret"}, extra_json_schema={"pattern": "^(env|file):.+", "examples": ["env:NAME"]})
 ]
 
+# Without a password it may be written as it is.
+ValkeyUrl = Annotated[
+    str,
+    Meta(
+        extra={"kind": "secret"},
+        extra_json_schema={"pattern": "^(env:|file:|rediss?://|valkeys?://|unix:/).+", "examples": ["env:BEFFROI_VALKEY"]},
+    ),
+]
+
 
 def _about(sentence: str) -> Meta:
     return Meta(description=sentence)
@@ -56,6 +65,16 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         _about("Data directory; `.beffroi` here if there is one, else `~/.local/share/beffroi`, when left out."),
     ] = None
     tls: Annotated[Tls | None, _about("TLS on the API port.")] = None
+    valkey: Annotated[
+        ValkeyUrl | None,
+        _about(
+            "Valkey, or Redis 7, in which several machines share their limits: `env:NAME` or `file:PATH` of a URL "
+            "`rediss://user:password@host:6379/0`; limits are this machine's own when left out."
+        ),
+    ] = None
+    valkey_prefix: Annotated[
+        str, _about("Name of this installation in that Valkey, the same on every machine and on no other installation's.")
+    ] = "beffroi"
 
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True):

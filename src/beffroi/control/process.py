@@ -62,6 +62,7 @@ WRITERS = 2  # as many that wait to change it
 SERVING = 1.0  # seconds that the workers of a start get to be there before shipping begins without them
 ALERT = 3.0  # seconds between two looks at all budgets
 ALERT_SHARE = 50  # a look that took one second of CPU is followed by so many of rest
+SOON, LOOK = 0.25, 1.0  # seconds between two looks whether the shared counters know what the ledger knows
 FLUSH = 5.0  # seconds between two writes of the counters to the disk
 FIRST = "first"  # name of the key made when there is none
 
@@ -74,6 +75,7 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
         ready_fd: one JSON line goes there, `{"ready": true, "first_key": "bf-…" or null, "port": …}`.
         config: path of the configuration file; resources: what was found at start, in its shape.
         webhook_networks: whose addresses webhooks may be at, beside those of the internet.
+        valkey: `url` and `prefix` of the limits that several machines share; None: they are this machine's own.
         fresh: the whole tree starts, so that every earlier worker is dead.
     """
 
@@ -88,6 +90,7 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
     resources: dict[str, Any] | None = None
     webhook_networks: list[str] = []
     fresh: bool = False
+    valkey: dict[str, str] | None = None
 
 
 class StartRefused(Exception):
@@ -204,7 +207,9 @@ class _Control:
         self._reads = ThreadPoolExecutor(READERS, "reads")
         self._writes = ThreadPoolExecutor(WRITERS, "writes")
         zone = prepared.config.settings.time_zone
-        self._budgets = Budgets(data, zone=zone, quotas=prepared.files.quotas.values())
+        self._budgets = Budgets(
+            data, zone=zone, quotas=prepared.files.quotas.values(), valkey=arguments.valkey
+        )
         self._alerts = Alerts(prepared.engine, self._budgets)
         recent = Recent()
         self._shipper = Shipper(prepared.engine, data / "journal", charge=self._budgets.charge, settled=recent.add)
@@ -255,6 +260,8 @@ class _Control:
         tasks.append(asyncio.create_task(self._ship(), name="shipping"))
         tasks.append(asyncio.create_task(self._keep_house(), name="housekeeping"))
         tasks.append(asyncio.create_task(self._alert(), name="alerts"))
+        if self._budgets.shared:
+            tasks.append(asyncio.create_task(self._fill(), name="shared limits"))
         tasks.append(asyncio.create_task(self._courier.run(), name="webhooks"))
         self._say_ready()
         stopped = asyncio.create_task(stop.wait())
@@ -306,7 +313,7 @@ class _Control:
 
     async def _keep_house(self) -> None:
         """Budgets follow the ledger once it has all that earlier workers left; then their file is kept on the disk."""
-        if self._arguments.fresh:
+        if self._arguments.fresh and not self._budgets.shared:
             with contextlib.suppress(TimeoutError):
                 await self._shipper.caught_up()
             keys = tuple(self._prepared.files.keys.values())
@@ -315,6 +322,17 @@ class _Control:
             await asyncio.sleep(FLUSH)
             await self._house.blocking(self._budgets.settle)
             await self._house.blocking(self._budgets.flush)
+
+    async def _fill(self) -> None:
+        """In a fleet: whenever the shared counters are new or were lost, tell them what the ledger knows."""
+        pause = SOON
+        with contextlib.suppress(TimeoutError):
+            await self._shipper.caught_up()
+        while True:
+            await asyncio.sleep(pause)
+            keys = tuple(self._prepared.files.keys.values())
+            filled = await self._house.blocking(partial(self._budgets.fill, self._prepared.engine, keys))
+            pause = LOOK if filled or pause >= LOOK else pause * 2
 
     async def _alert(self) -> None:
         """Look at budgets every few seconds, more seldom where there are so many that it would keep a core busy."""

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from beffroi.core.clock import SystemClock
+from beffroi.core.errors import CountersUnavailable
 from beffroi.core.snapshot import Limits
 from beffroi.gateway.quota.fleet import FleetBooks
 from beffroi.gateway.quota.scopes import Account
-from beffroi.gateway.quota.terms import Busy
 from tests.gateway.quota.fleet.replica import Replica, run_all
 from tests.gateway.quota.fleet.slow import SlowWay
 from tests.harness import scaled
@@ -62,7 +62,7 @@ def _fill(books: FleetBooks) -> None:
             epoch = books.missing()
             if epoch is not None:
                 books.filled(epoch)
-        except Busy:
+        except CountersUnavailable:
             time.sleep(0.05)
         else:
             return
