@@ -78,7 +78,9 @@ def test_a_limit_is_one_over_both(two: Two) -> None:
     """Six of ten, whoever is asked."""
     answers = [two.machines[number % 2].chat(key=two.rated) for number in range(10)]
     assert [answer.status for answer in answers] == [200] * 6 + [429] * 4
-    assert "requests_per_minute of this key: 0 of 6 requests per minute are left" in answers[-1].json["error"]["message"]
+    assert (
+        "requests_per_minute of this key: 0 of 6 requests per minute are left" in answers[-1].json["error"]["message"]
+    )
     assert two.machines[0].metric("beffroi_limits_up") == 1
     assert "shared by 2 workers" in _limits(two.machines[1])
 

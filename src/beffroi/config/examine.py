@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from beffroi.config.checks import check_addresses, check_tls
-from beffroi.config.valkey import check_valkey
 from beffroi.config.compile import compile_all
 from beffroi.config.environment import Overrides
 from beffroi.config.load import EMPTY, NOTHING, Invalid, Place, Problem, Reading, Source, dotted, read
+from beffroi.config.valkey import check_valkey
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,10 @@ ValkeyUrl = Annotated[
     str,
     Meta(
         extra={"kind": "secret"},
-        extra_json_schema={"pattern": "^(env:|file:|rediss?://|valkeys?://|unix:/).+", "examples": ["env:BEFFROI_VALKEY"]},
+        extra_json_schema={
+            "pattern": "^(env:|file:|rediss?://|valkeys?://|unix:/).+",
+            "examples": ["env:BEFFROI_VALKEY"],
+        },
     ),
 ]
 
@@ -73,7 +76,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     valkey_prefix: Annotated[
-        str, _about("Name of this installation in that Valkey, the same on every machine and on no other installation's.")
+        str,
+        _about("Name of this installation in that Valkey, the same on every machine and on no other installation's."),
     ] = "beffroi"
 
 

@@ -196,8 +196,9 @@ class Budgets:
         return self._fleet is not None
 
     def fill(self, engine: Engine, keys: Iterable[KeyRecord]) -> bool:
-        """In a fleet, once the shared counters have begun or were lost: raise all budgets to the ledger's sums, then let
-        hard budgets open. False: there is nothing to do, or they cannot be reached now.
+        """In a fleet, once the shared counters have begun or were lost: raise all budgets to the ledger's sums.
+
+        Then hard budgets open. False: there is nothing to do, or they cannot be reached now.
         """
         if self._fleet is None:
             return False

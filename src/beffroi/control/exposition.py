@@ -49,9 +49,9 @@ class _Collector(Collector):
         }
         family = HistogramMetricFamily(kind.name, kind.sentence, labels=kind.labels)
         if kind.name == "beffroi_limits_answer_seconds":
-            for slot, metrics in sorted(self._scrape.answered.items()):
+            for number, metrics in sorted(self._scrape.answered.items()):
                 if metrics.fleet is not None:
-                    family.add_metric((str(slot),), *_buckets(metrics.fleet.answer_us, SHORT))
+                    family.add_metric((str(number),), *_buckets(metrics.fleet.answer_us, SHORT))
             return family
         field, bounds = fields[kind.name]
         for slot, name, model in self._models():

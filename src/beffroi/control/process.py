@@ -207,9 +207,7 @@ class _Control:
         self._reads = ThreadPoolExecutor(READERS, "reads")
         self._writes = ThreadPoolExecutor(WRITERS, "writes")
         zone = prepared.config.settings.time_zone
-        self._budgets = Budgets(
-            data, zone=zone, quotas=prepared.files.quotas.values(), valkey=arguments.valkey
-        )
+        self._budgets = Budgets(data, zone=zone, quotas=prepared.files.quotas.values(), valkey=arguments.valkey)
         self._alerts = Alerts(prepared.engine, self._budgets)
         recent = Recent()
         self._shipper = Shipper(prepared.engine, data / "journal", charge=self._budgets.charge, settled=recent.add)

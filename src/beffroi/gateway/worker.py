@@ -61,9 +61,7 @@ class Worker:
         counters = self._counters(metrics, clock, config.settings.time_zone)
         # A settlement's counters are written in the journal's turn: together, and before the last byte leaves.
         journal = Journal(self.data / "journal", worker=number, boot=boot, loop=loop, before_then=counters.gather())
-        self.house = House(
-            config, Keys(load_keys(self.data)), journal, counters, metrics, clock, loop
-        )
+        self.house = House(config, Keys(load_keys(self.data)), journal, counters, metrics, clock, loop)
         self._standing = standing.Watch(self.data, self.house)
         self._standing.look()
         self.connections: set[ClientConnection] = set()
@@ -82,10 +80,10 @@ class Worker:
         child, number = self.child, int(self.child["worker"])
         self._fleet: FleetCounters | None = None
         if valkey := child.get("valkey"):
-            from beffroi.gateway.quota.fleet import FleetCounters  # noqa: PLC0415 - its library is an extra
+            from beffroi.gateway.quota import fleet  # noqa: PLC0415 - its library is an extra
 
             metrics.fleet = FleetMetrics()
-            self._fleet = FleetCounters(
+            self._fleet = fleet.FleetCounters(
                 valkey["url"], prefix=valkey["prefix"], clock=clock, zone=zone, loop=self.loop, metrics=metrics.fleet
             )
             return self._fleet

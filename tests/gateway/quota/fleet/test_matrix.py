@@ -168,8 +168,12 @@ def test_what_was_lost_is_noticed_by_all_and_a_slow_centre_loses_nothing(run: Ru
 
 
 def test_nobody_waits_long(run: Run) -> None:
-    """While nobody answers, hardly anybody waits: three answers missed in a row are enough to know."""
+    """While nobody answers, hardly anybody waits: three answers missed in a row are enough to know.
+
+    One that has lost all answers still; at the edge of a limit its word is waited for, 20 ms at most.
+    """
     waits = sorted(wait for at, wait in run.waits if BEFORE <= at < BEFORE + FAULT)
-    assert waits[len(waits) // 2] <= 5.0
-    assert sum(wait > 10.0 for wait in waits) <= max(0.01 * len(waits), 8 * REPLICAS)
+    long = 22.0 if run.fault == "emptied" else 10.0
+    assert waits[len(waits) // 2] <= long / 2
+    assert sum(wait > long for wait in waits) <= max(0.01 * len(waits), 8 * REPLICAS)
     assert max(waits) <= 100.0  # a busy machine; the long form bounds the 99th percentile

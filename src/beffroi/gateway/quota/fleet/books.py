@@ -35,7 +35,7 @@ class FleetBooks:
     """See `port.Books`. Where the centre does not answer, all raise `CountersUnavailable`, without waiting twice in a second."""
 
     def __init__(self, url: str, *, prefix: str, clock: Clock, zone: str) -> None:
-        self._redis: redis.Redis[Any] = redis.Redis.from_url(
+        self._redis: redis.Redis = redis.Redis.from_url(
             url, socket_connect_timeout=WAIT_S, socket_timeout=WAIT_S, protocol=2, client_name="beffroi"
         )
         self._names = Names(prefix)
@@ -118,7 +118,7 @@ class FleetBooks:
                 shown.append(_use(name, budget, self._account(fields, each) + fields.get(held, 0), resets))
         return tuple(shown)
 
-    def end_users(self, slot: int) -> int:
+    def end_users(self, slot: int) -> int:  # noqa: ARG002 - the port's
         """How many end users of a quota have counters of their own: nobody counts them here, there is no table that fills."""
         return 0
 
@@ -161,7 +161,9 @@ class FleetBooks:
 
         def ask() -> Any:
             pipe = self._redis.pipeline(transaction=False)
-            return pipe.time().hmget(self._names.house, ["last", "off", "drift"]).execute()
+            pipe.time()
+            pipe.hmget(self._names.house, ["last", "off", "drift"])
+            return pipe.execute()
 
         (seconds, micros), (last, off, drift) = self._try(ask)
         wall = seconds * 1000 + micros // 1000
@@ -187,6 +189,3 @@ class FleetBooks:
 
 def _use(name: Any, limit: int, used: int, resets: float) -> LimitUse:
     return LimitUse(name, limit, used, max(0, limit - used), resets)
-
-
-

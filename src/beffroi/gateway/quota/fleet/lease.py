@@ -139,7 +139,15 @@ class Lease:
 
     def owes(self) -> bool:
         """Whether the centre has not heard all."""
-        return bool(self.notes or self.back_tokens or self.back_output or self.cost or self.past or self.sending[1] or self.sending[2])
+        return bool(
+            self.notes
+            or self.back_tokens
+            or self.back_output
+            or self.cost
+            or self.past
+            or self.sending[1]
+            or self.sending[2]
+        )
 
     def in_use(self) -> bool:
         """Whether requests that this scope limits are in progress."""
@@ -177,7 +185,9 @@ class Lease:
         """For how many requests room should be at hand."""
         return 0.0 if self.tight else max(self.rate * AHEAD_S, 2.0 * self.count)
 
-    def line(self, need: Ask | None, waiting: "list[Ask]", ahead: float, number: int, time: HouseTime, epoch: str) -> list[Any]:
+    def line(
+        self, need: Ask | None, waiting: "list[Ask]", ahead: float, number: int, time: HouseTime, epoch: str
+    ) -> list[Any]:
         """What the script is told; the lease is busy until `take` or `lost`."""
         rule, limited = self.rule, self.limited()
         self.dirty = False
