@@ -156,7 +156,11 @@ class FleetCounters:
         ask = ticket.ask
         tokens, output, cost = used.tokens, used.output, used.cost
         if not 0 <= tokens | output <= TOKEN_CAP or not 0 <= cost <= MONEY_CAP:
-            tokens, output, cost = min(max(tokens, 0), TOKEN_CAP), min(max(output, 0), TOKEN_CAP), min(max(cost, 0), MONEY_CAP)
+            tokens, output, cost = (
+                min(max(tokens, 0), TOKEN_CAP),
+                min(max(output, 0), TOKEN_CAP),
+                min(max(cost, 0), MONEY_CAP),
+            )
         more, more_output = tokens - ask.tokens, output - ask.output
         for lease in ticket.leases:
             lease.running += 1
@@ -311,7 +315,12 @@ class FleetCounters:
 
     def _take_alone(self, lease: Lease, ask: Ask, now: int) -> None:
         """Admitted by this worker's own part: the centre hears of it later."""
-        for quantity, amount in ((REQUESTS, 1), (TOKENS, ask.tokens), (INPUT, ask.tokens - ask.output), (OUTPUT, ask.output)):
+        for quantity, amount in (
+            (REQUESTS, 1),
+            (TOKENS, ask.tokens),
+            (INPUT, ask.tokens - ask.output),
+            (OUTPUT, ask.output),
+        ):
             if amount and lease.rule.rates[quantity]:
                 lease.note(quantity, now, amount)
                 lease.local.use(quantity, amount, now)  # type: ignore[union-attr]  # made before
