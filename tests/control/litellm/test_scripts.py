@@ -3,6 +3,7 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from tests.engines.scripted import ScriptedEngine
-from tests.harness import Served, program, wait_for
+from tests.harness import Served, program
 
 MODELS = [{"id": "small", "targets": [{"engine": "gpu", "model": "words"}], "prices": [{"input": 10, "output": 100}]}]
 
@@ -24,16 +25,14 @@ class Proxy:
         self.served = served
         self.base = f"http://127.0.0.1:{served.control_port}"
         self.key = key
-        self._http = httpx.Client(base_url=self.base, headers={"Authorization": f"Bearer {key}"}, timeout=15)
 
     def ask(self, method: str, path: str, **extra: Any) -> httpx.Response:
-        answer = self._http.request(method, path, **extra)
-        while (
-            answer.status_code == 429
-        ):  # 25 calls a second are more than enough for a person, and less than a test asks
-            wait_for(lambda: True, 1, "a moment")
-            answer = self._http.request(method, path, **extra)
-        return answer
+        headers = {"Authorization": f"Bearer {self.key}"}
+        while True:  # 25 calls a second are more than enough for a person, and less than a test asks
+            answer = httpx.request(method, self.base + path, headers=headers, timeout=15, **extra)
+            if answer.status_code != 429:
+                return answer
+            time.sleep(0.1)
 
     def post(self, path: str, **body: Any) -> Any:
         answer = self.ask("POST", path, json=body)
@@ -110,7 +109,7 @@ def test_the_spend_of_a_key_is_that_of_the_ledger(proxy: Proxy) -> None:
     nano = sum(row["input_nano"] + row["output_nano"] + row["cached_nano"] + row["reasoning_nano"] for row in rows)
     assert nano > 0 and info["info"]["spend"] == pytest.approx(nano / 1e9, abs=1e-12)
     assert "key" not in info["info"] and key["key"] not in json.dumps(info)
-    today = datetime.now().date()
+    today = datetime.now(UTC).date()
     logs = proxy.get(
         "/spend/logs",
         api_key=key["key"],
@@ -178,7 +177,7 @@ def test_the_limits_of_a_team_hold_for_all_its_keys_together(proxy: Proxy) -> No
 def test_a_budget_with_an_id_limits_every_key_that_has_it(proxy: Proxy) -> None:
     budget = proxy.post("/budget/new", budget_id="free-tier", rpm_limit=1, max_budget=2, budget_duration="30d")
     assert budget["budget_id"] == "free-tier"
-    assert proxy.post("/budget/info", budgets=["free-tier"]) == [budget] if False else True
+    assert proxy.post("/budget/info", budgets=["free-tier"]) == [budget]
     key = proxy.post("/key/generate", budget_id="free-tier")["key"]
     assert (proxy.chat(key), proxy.chat(key)) == (200, 429)
     proxy.refused(404, "POST", "/budget/info", json={"budgets": ["none"]})
@@ -242,7 +241,7 @@ curl -sf -X POST "$BASE/key/delete" -H "Authorization: Bearer $MASTER" -H 'Conte
 """
     program("curl")
     done = subprocess.run(
-        ["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=30,
+        ["sh", "-c", script], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=30,
         env={"BASE": proxy.base, "MASTER": proxy.key, "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
