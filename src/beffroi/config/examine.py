@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from beffroi.config.checks import check_addresses, check_tls, check_webhooks
+from beffroi.config.checks import check_addresses, check_fleet, check_tls, check_webhooks
 from beffroi.config.compile import compile_all
+from beffroi.config.delivery import check_delivery
 from beffroi.config.environment import Overrides
 from beffroi.config.load import EMPTY, NOTHING, Invalid, Place, Problem, Reading, Source, dotted, read
 
@@ -61,6 +62,8 @@ def examine(
         *(check_addresses(source) if listening else []),
         *check_webhooks(source),
         *check_tls(source),
+        *check_fleet(source, environ),
+        *check_delivery(source),
         *compiled.problems,
     ]
     return Examined(

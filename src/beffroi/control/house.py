@@ -67,8 +67,8 @@ class House:
         self.budgets = budgets
         self.config = config
         self.courier: Courier  # delivers webhooks; `process` sets it
+        self.address: Callable[[], str] = str  # where people reach the control port; `process` sets it
         self.operations = Operations(engine, self.writing)
-        self.address = ""  # where people reach the control port
         self.link_limits = Limits()
         self.refused = ""  # why the configuration file as it stands was not taken
         self.started = time.time()

@@ -41,6 +41,9 @@ from beffroi.control.quotas.alerts import Alerts
 from beffroi.control.quotas.compiling import records as compiled
 from beffroi.control.quotas.shipped import ship
 from beffroi.control.requests import Recent
+from beffroi.control.rotation.runner import Runner
+from beffroi.control.rotation.settings import mail_of, stores_of
+from beffroi.control.rotation.stores.choose import Stores
 from beffroi.control.shipping import Shipper
 from beffroi.control.snapshots import KeyFiles, load_peppers
 from beffroi.control.tenancy.organisations import closed
@@ -208,9 +211,12 @@ class _Control:
         recent = Recent()
         self._shipper = Shipper(prepared.engine, data / "journal", charge=self._budgets.charge, settled=recent.add)
         self._bus = Bus(arguments.workers, prepared.config.revision, prepared.files.revision, self._joined)
+        configuration = prepared.configuration
+        stores = Stores(lambda: stores_of(configuration.source), lambda: configuration.source.base)
         keys = Keys(
-            prepared.engine, self._acts, prepared.files, self._bus, data, lambda: self._house.config, self._budgets
-        )
+            prepared.engine, self._acts, prepared.files, self._bus, data, lambda: self._house.config, self._budgets,
+            stores,
+        )  # fmt: skip
         self._house = House(
             data=data,
             engine=prepared.engine,
@@ -226,6 +232,10 @@ class _Control:
             config=prepared.config,
         )
         self._house.refused = prepared.refused
+        self._house.address = self._address
+        self._rotations = Runner(
+            keys, stores, lambda: mail_of(configuration.source), complete=self._complete, address=self._address
+        )
         self._house.courier = self._courier = Courier(
             prepared.engine,
             prepared.vault,
@@ -233,6 +243,17 @@ class _Control:
             self._house.writing,
             self._house.blocking,
         )
+
+    def _address(self) -> str:
+        """Where people reach the control port."""
+        host = self._arguments.host
+        own = f"http://{f'[{host}]' if ':' in host else host}:{self._arguments.port}"
+        return (self._prepared.configuration.source.document.server.control_url or own).rstrip("/")
+
+    def _complete(self) -> int:
+        """Unix second up to which the ledger has what was served here; 0 while shipping does not get on."""
+        progress = self._shipper.progress()
+        return 0 if progress.fault else int(time.time() - progress.lag_seconds)
 
     def _joined(self, worker: int, boot: str) -> None:
         log.debug("worker joined", worker=worker, boot=boot)
@@ -255,6 +276,8 @@ class _Control:
         tasks.append(asyncio.create_task(self._keep_house(), name="housekeeping"))
         tasks.append(asyncio.create_task(self._alert(), name="alerts"))
         tasks.append(asyncio.create_task(self._courier.run(), name="webhooks"))
+        tasks.append(asyncio.create_task(self._house.keys.keep_up(), name="keys"))
+        tasks.append(asyncio.create_task(self._rotations.run(), name="rotations"))
         self._say_ready()
         stopped = asyncio.create_task(stop.wait())
         try:
