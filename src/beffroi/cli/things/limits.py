@@ -182,7 +182,7 @@ def _create(
 ) -> None:
     """Make the tier NAME, or its next version. `--org '*'` makes it everybody's."""
     said = {"title": title, "effective": effective, "credit": credit}
-    body = {"name": name} | {field: value for field, value in said.items() if value is not None}
+    body: Record = {"name": name} | {field: value for field, value in said.items() if value is not None}
     body["limits"] = {limit: value for limit, value in limits.items() if value is not None}
     query = {"organisation": organisation} if organisation else {}
     made = control.call("POST", "/api/v1/tiers", body, query=query, once=new_id("op"))
