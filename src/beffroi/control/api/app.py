@@ -23,6 +23,7 @@ from beffroi.control.api.operation import MOST, ORGANISATION, PAGE, Call, Operat
 from beffroi.control.api.problems import HANDLERS
 from beffroi.control.api.routes import OPERATIONS, PREFIX
 from beffroi.control.house import House
+from beffroi.control.litellm import verbs as litellm
 from beffroi.control.operations.shapes import Work
 from beffroi.control.tenancy.scope import EVERY, SOCKET, Actor
 from beffroi.core.errors import BadRequest, BeffroiError, PermissionDenied
