@@ -10,18 +10,15 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
+from beffroi.control.webhooks import outbox
 from beffroi.core.ids import new_id
 from beffroi.store.tables import DEFAULT, events
 
 ACTIONS = {
-    "cli:key:create": "An API key was made from the command line.",
-    "cli:key:revoke": "An API key was revoked from the command line.",
-    "cli:key:rotate": "An API key got a successor from the command line, and an end of its own.",
     "cli:pepper:rotate": "A new pepper was made from the command line; keys made from then on are hashed with it.",
     "cli:key:end": "A key of a restored backup was made to end when it ended in the directory that was served since.",
     "cli:backup:create": "A copy of the data directory was made for a backup.",
     "control:data:upgrade": "The ledger was brought to the revision of a newer release; the event names the backup made before.",
-    "control:key:create": "The first API key was made, because there was none.",
     "control:config:apply": "A configuration was compiled and handed to the workers.",
     "journal:exchange:recover": "Exchanges that a dead worker left open were settled from their last progress.",
     "journal:segment:torn": "The last record of a dead worker was cut short and ignored; nobody was told it was written.",
@@ -58,9 +55,31 @@ ACTS = {
     "system:create": "An AI system was registered.",
     "system:update": "What is said of an AI system was changed.",
     "system:delete": "An AI system was removed; keys and records keep its id.",
+    "key:create": "An API key was made; the first one by Beffroi itself, because there was none.",
+    "key:update": "What an API key may do, its limits, its end or its schedule were changed.",
+    "key:revoke": "An API key was revoked.",
+    "key:rotate": "An API key has a successor, and got an end of its own.",
+    "key:fetch": "The successor of a rotated key was fetched through its one-time link.",
+    "rotation:announce": "The rotation of an API key was announced.",
+    "rotation:make": "The successor of a key that is being rotated was made, or got another secret because the first was lost.",
+    "rotation:deliver": "The successor of a rotated key was delivered; the old key has an end from now on.",
+    "rotation:end": "A rotated key ended: nobody used it any more, or its overlap was over.",
+    "rotation:cancel": "A rotation was given up.",
+    "rotation:fail": "A step of a rotation failed; it is tried again.",
     "admin-key:create": "A key to the administration was made.",
     "admin-key:revoke": "A key to the administration was revoked.",
+    "webhook:create": "A webhook was made.",
+    "webhook:update": "A webhook was changed, disabled, or enabled again.",
+    "webhook:renew": "A webhook got another secret.",
+    "webhook:delete": "A webhook was removed, and what waited for it.",
+    "webhook:disable": "A webhook was disabled because it took nothing for a day, said that it is gone, or had too much waiting.",
+    "backup:create": "A copy of the data directory was made for a backup.",
 }
+
+
+def every() -> list[str]:
+    """Every action that there is."""
+    return [*ACTIONS, *(f"{door}:{act}" for door in DOORS for act in ACTS)]
 
 
 def known(action: str) -> str:
@@ -84,16 +103,17 @@ def record(
     organisation: str = DEFAULT,
     project: str = DEFAULT,
 ) -> None:
-    """Add one event. `before` and `after` are plain data without secrets.
+    """Add one event, and what webhooks are to be told of it. `before` and `after` are plain data without secrets.
 
     Raises:
         KeyError: an action that is not listed.
     """
     known(action)
+    event, at_ns = new_id("evt"), time.time_ns()
     connection.execute(
         insert(events).values(
-            id=new_id("evt"),
-            at_ns=time.time_ns(),
+            id=event,
+            at_ns=at_ns,
             actor=actor,
             action=action,
             subject=subject,
@@ -103,3 +123,25 @@ def record(
             project=project,
         )
     )
+    payload = outbox.described(
+        event=event,
+        action=action,
+        at_ns=at_ns,
+        actor=actor,
+        subject=subject,
+        before=before,
+        after=after,
+        organisation=organisation,
+        project=project,
+    )
+    for full in outbox.post(connection, organisation, action, payload):
+        record(
+            connection,
+            actor="control",
+            action="control:webhook:disable",
+            subject=full,
+            before={"state": "active"},
+            after={"state": "disabled", "fault": outbox.FULL},
+            organisation=organisation,
+            project="",
+        )

@@ -17,12 +17,14 @@ from typing import TypeVar
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from beffroi.control.api.limits import Limits
 from beffroi.control.backups import Backups
 from beffroi.control.bus import Bus
 from beffroi.control.keys import Keys
 from beffroi.control.metrics import Scrape, Shipping
 from beffroi.control.requests import Recent
 from beffroi.control.shipping import Shipper
+from beffroi.control.webhooks.courier import Courier
 from beffroi.core.snapshot import Config
 from beffroi.store.engine import reading
 from beffroi.store.vault import Vault
@@ -60,6 +62,9 @@ class House:
         self.backups = backups
         self.recent = recent
         self.config = config
+        self.courier: Courier  # delivers webhooks; `process` sets it
+        self.address = ""  # where people reach the control port
+        self.link_limits = Limits()
         self.refused = ""  # why the configuration file as it stands was not taken
         self.started = time.time()
         self.vault = vault

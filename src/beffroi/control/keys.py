@@ -1,81 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
-"""API keys: made, listed, shown, revoked, rotated; peppers rotated. Every act is an event, on disk before it is told.
+"""API keys: made, changed, listed, shown, revoked, rotated; peppers rotated. Every act is an event, on disk before it is told.
 
 In: what the command line or the API asks. Out: rows, a delta on disk, and the acknowledgement of every worker.
 Order of an act: rows and event in one transaction; the delta in `keys.log`, synced; the push. A crash in between is
-made good at the next start, when the files are made to follow the database.
+made good at the next start, when the files are made to follow the database; what the disk did not take, within a second.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Engine, Row, select, update
+from msgspec import UNSET
+from sqlalchemy import Connection, Engine, Row, Select
 
 from beffroi.control import events, keyring
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus, elapsed_ms
-from beffroi.control.keyring import KeyAsk, key_record, living
+from beffroi.control.keyring import key_record, living
+from beffroi.control.keyshapes import Created, Key, KeyAsk, KeyChange, Revoked, RotateAsk, Rotated
+from beffroi.control.rotation import byhand
+from beffroi.control.rotation.shapes import Schedule
+from beffroi.control.rotation.stores.choose import NO_STORES, Stores
 from beffroi.control.snapshots import KeyFiles, add_pepper
 from beffroi.control.tenancy.organisations import closed
+from beffroi.control.tenancy.scope import CONTROL, EVERY, Actor, Scope, acting, looking
+from beffroi.control.turns import Turns
 from beffroi.core.errors import BadRequest, NotAcknowledged
 from beffroi.core.snapshot import Config, KeyDelta, KeyRecord
 from beffroi.gateway.quota.terms import Spent
+from beffroi.store.administration import key_uses
 from beffroi.store.engine import reading
 from beffroi.store.tables import keys
+from beffroi.telemetry import logs
 
 ACKNOWLEDGE = 5.0  # seconds every worker gets
+CATCH_UP = 1.0  # seconds between two tries to tell what the disk did not take
+log = logs.Logger("control.keys")
 T = TypeVar("T")
+Keep = Callable[[Connection, Any], None]
 
 
-class Created(msgspec.Struct, frozen=True):
-    """A key just made; `key` is shown this once. `waiting`: workers that do not know it yet."""
-
-    id: str
-    public: str
-    name: str
-    key: str
-    expires_at: int | None
-    waiting: list[int]
-
-
-class Revoked(msgspec.Struct, frozen=True):
-    """A key that every worker refuses from now on.
+class By(NamedTuple):
+    """Who asks, in which organisation (`*`: the operator, wherever the key is).
 
     Attributes:
-        also: ids of keys that it was rotated from and that were still accepted; they are refused with it.
-        cut: open exchanges that were cut; None: they may finish.
+        keep: remembers the answer in the transaction of the act, for one who repeats it.
     """
 
-    id: str
-    public: str
-    name: str
-    workers: int
-    milliseconds: float
-    cut: int | None
-    also: list[str]
-
-
-class Rotated(msgspec.Struct, frozen=True):
-    """A successor just made; `key` is shown this once. The old key is refused from `old_expires_at` on.
-
-    Attributes:
-        waiting: workers that know neither the new key nor the old one's end yet.
-    """
-
-    id: str
-    public: str
-    name: str
-    key: str
-    expires_at: int | None
-    rotated_from: str
-    old_public: str
-    old_expires_at: int
-    waiting: list[int]
+    actor: Actor
+    organisation: str
+    keep: Keep | None = None
 
 
 class Keys:
@@ -95,25 +73,62 @@ class Keys:
         data: Path,
         config: Callable[[], Config],
         budgets: Budgets,
+        stores: Stores = NO_STORES,
     ) -> None:
-        self._engine = engine
+        self.engine = engine
         self._thread = thread
         self._files = files
         self._bus = bus
         self._data = data
         self._config = config
         self._budgets = budgets
-        self._lock = asyncio.Lock()
+        self._stores = stores
+        self._turns = Turns()
         self._owed: dict[str, KeyRecord] = {}  # in the database, and not in the files yet: the disk did not take them
 
-    async def _act(self, act: Callable[[], tuple[T, KeyDelta | None]]) -> tuple[T, int]:
-        """Run the blocking part of an act, send its delta; what it returned, and the revision workers must hold."""
-        async with self._lock:
+    async def act(
+        self, by: By, work: Callable[[Scope], tuple[T, Sequence[Row[Any]]]], *, urgent: bool = False
+    ) -> tuple[T, int]:
+        """Run the blocking part of an act in a transaction, and tell the keys that it changed.
+
+        Args:
+            work: gives its result, and the rows of `keys` as they are now.
+            urgent: goes before every act that is not.
+
+        Returns:
+            The result, and the revision that workers must hold.
+        """
+
+        def run() -> tuple[T, KeyDelta | None]:
+            with acting(self.engine, by.actor, by.organisation) as scope:
+                result, rows = work(scope)
+                if rows:
+                    scope.bump()
+                if by.keep is not None:
+                    by.keep(scope.connection, result)
+            # One that is known so already is told again where the files lag: an earlier try may have failed before they knew.
+            records = [record for row in rows if self._files.keys.get((record := key_record(row)).id) != record]
+            return result, self._tell(*records) if records else None
+
+        async with self._turns.take(urgent=urgent):
             await self._catch_up()
-            result, delta = await self._read(act)
+            result, delta = await self._read(run)
             if delta is not None:
                 self._bus.send_delta(delta)
             return result, self._files.revision
+
+    async def keep_up(self) -> None:
+        """Tell what the disk did not take as soon as it takes it, whether anybody asks for anything or not."""
+        while True:
+            await asyncio.sleep(CATCH_UP)
+            if self._owed:
+                try:
+                    async with self._turns.take(urgent=True):
+                        await self._catch_up()
+                except OSError as error:
+                    log.error(
+                        "workers do not know yet of keys that have changed", keys=len(self._owed), reason=str(error)
+                    )
 
     async def _catch_up(self) -> None:
         """Tell what an act before this one could not, or refuse this one: files that lag must not lag further."""
@@ -127,23 +142,27 @@ class Keys:
         self._owed.clear()
         return delta
 
-    async def create(self, ask: KeyAsk, *, actor: str) -> Created:
-        """Make a key. It works at once on every worker but those in `waiting`.
+    @property
+    def workers(self) -> int:
+        """How many workers there are to be."""
+        return self._bus.workers
 
-        Raises:
-            BadRequest: an unknown model, too long a life, a limit that is none.
-        """
-        models = self._known(ask.models)
+    async def hold(self, revision: int) -> list[int]:
+        """Wait for every worker to hold a revision; the slots of those that do not in time."""
+        return await self._bus.hold_keys(revision, ACKNOWLEDGE)
 
-        def act() -> tuple[Created, KeyDelta]:
-            with self._engine.begin() as connection:
-                record, text = keyring.make(connection, ask, models, self._pepper(), actor=actor)
-                self._budgets.begin(record.slot)
-            delta = self._tell(record)
-            return Created(record.id, record.public, record.name, text, record.expires_at, []), delta
+    async def create(self, ask: KeyAsk, by: By) -> Created:
+        """Make a key. It works at once on every worker but those in `waiting`. Raises as `keyring.make`."""
+        models = self.known(ask.models)
 
-        created, revision = await self._act(act)
-        return msgspec.structs.replace(created, waiting=await self._bus.hold_keys(revision, ACKNOWLEDGE))
+        def work(scope: Scope) -> tuple[Created, list[Row[Any]]]:
+            self._require_store(scope, ask.rotation)
+            row, text = keyring.make(scope, ask, models, self.pepper())
+            self._budgets.begin(row.slot)
+            return Created(row.id, row.public, row.name, text, row.expires_at, []), [row]
+
+        created, revision = await self.act(by, work)
+        return msgspec.structs.replace(created, waiting=await self.hold(revision))
 
     async def follow_tenants(self) -> list[int]:
         """Tell workers which tenants are suspended, as the database has it; the workers that have not confirmed it.
@@ -151,24 +170,52 @@ class Keys:
         Asked again it makes good what an earlier time could not tell, because the disk was full or control ended.
         """
 
-        def act() -> tuple[None, KeyDelta | None]:
-            with reading(self._engine) as connection:
+        def run() -> KeyDelta | None:
+            with reading(self.engine) as connection:
                 found = closed(connection)
-            return None, None if found == self._files.closed else self._files.append(closed=found)
+            return None if found == self._files.closed else self._files.append(closed=found)
 
-        _, revision = await self._act(act)
-        return await self._bus.hold_keys(revision, ACKNOWLEDGE)
+        async with self._turns.take(urgent=True):
+            await self._catch_up()
+            if (delta := await self._read(run)) is not None:
+                self._bus.send_delta(delta)
+            revision = self._files.revision
+        return await self.hold(revision)
 
-    @property
-    def peppers(self) -> dict[int, bytes]:
-        """The secrets that hashes are made with, by id."""
-        return dict(self._files.peppers)
+    async def change(self, reference: str, asked: KeyChange, by: By, if_match: int | None) -> Key:
+        """Change a key; what it is then, and the workers that do not know yet. Raises as `keyring.change`."""
 
-    def _pepper(self) -> keyring.Pepper:
+        def work(scope: Scope) -> tuple[Key, list[Row[Any]]]:
+            with keyring.where(scope, reference) as (there, row):
+                self._require_store(there, None if asked.rotation is UNSET else asked.rotation)
+                after = keyring.change(there, row, asked, self.known, if_match)
+                return self._shown(there, [after])[0], [after]
+
+        shown, revision = await self.act(by, work)
+        return msgspec.structs.replace(shown, waiting=await self.hold(revision))
+
+    def _require_store(self, scope: Scope, schedule: Schedule | None) -> None:
+        if schedule is not None and schedule.delivery.store:
+            to = schedule.delivery
+            if why := self._stores.refusal(to.store, scope.organisation, to.path, to.field):
+                raise BadRequest(why, param="rotation")
+
+    def pepper(self) -> keyring.Pepper:
+        """The newest pepper: that of keys to come."""
         newest = max(self._files.peppers)
         return newest, self._files.peppers[newest]
 
-    def _known(self, names: list[str] | None) -> list[str] | None:
+    @property
+    def peppers(self) -> dict[int, bytes]:
+        """All peppers, by id."""
+        return self._files.peppers
+
+    def known(self, names: list[str] | None) -> list[str] | None:
+        """From names and aliases of models to ids.
+
+        Raises:
+            BadRequest: there is no such model.
+        """
         if names is None:
             return None
         ids = {name: model.id for model in self._config().models for name in (model.id, *model.aliases)}
@@ -177,7 +224,7 @@ class Keys:
             raise BadRequest(f"there is no model `{unknown[0]}`; there are {there}", param="models")
         return sorted({ids[name] for name in names})
 
-    async def revoke(self, reference: str, *, actor: str, cut: bool = False) -> Revoked:
+    async def revoke(self, reference: str, by: By, *, cut: bool = False, why: str = "") -> Revoked:
         """Revoke a key, named by its id, its public id or its name; returns when every worker refuses it.
 
         Keys that it was rotated from and that are still accepted go with it; revoking one of those alone leaves it.
@@ -191,8 +238,13 @@ class Keys:
                 that worker too as soon as it is back.
         """
         started = time.monotonic()
-        (key, *also), revision = await self._act(lambda: self._revoke(reference, actor))
-        missing = await self._bus.hold_keys(revision, ACKNOWLEDGE)
+
+        def work(scope: Scope) -> tuple[list[Row[Any]], list[Row[Any]]]:
+            with keyring.where(scope, reference) as (there, row):
+                return keyring.revoke_with_those_before(there, row, why)
+
+        (key, *also), revision = await self.act(by, work, urgent=True)
+        missing = await self.hold(revision)
         took = elapsed_ms(started)
         count: int | None = None
         uncut: list[int] = []
@@ -202,11 +254,7 @@ class Keys:
                 ended, silent = await self._bus.cut(each.id, 1.0 if missing else ACKNOWLEDGE)
                 count, uncut = count + ended, sorted({*uncut, *silent})
         if missing:
-            raise NotAcknowledged(
-                f"{key.id} is revoked on disk, but {len(missing)} of {self._bus.workers} workers ({_slots(missing)}) have "
-                f"not confirmed it within {ACKNOWLEDGE:.0f} s; they may still honour it until they are back or restarted",
-                retry_after=1,
-            )
+            raise self.unheard(f"{key.id} is revoked on disk", missing)
         if uncut:
             raise NotAcknowledged(
                 f"all workers refuse {key.id}, but {_slots(uncut)} did not confirm within {ACKNOWLEDGE:.0f} s that its "
@@ -215,91 +263,93 @@ class Keys:
             )
         return Revoked(key.id, key.public, key.name, self._bus.workers, took, count, [each.id for each in also])
 
-    def _revoke(self, reference: str, actor: str) -> tuple[list[KeyRecord], KeyDelta | None]:
-        now = time.time()
-        with self._engine.begin() as connection:
-            row = keyring.find(connection, reference)
-            # Those revoked already are in the list as well: an earlier try may have failed before the files knew.
-            those = [row, *(old for old in keyring.predecessors(connection, row) if old.revoked or living(old, now))]
-            for each in those:
-                if each.revoked:
-                    continue
-                revoked = {"revoked": True, "revoked_at": int(now)}
-                connection.execute(update(keys).where(keys.c.id == each.id).values(revoked))
-                events.record(
-                    connection,
-                    actor=actor,
-                    action=f"{actor}:key:revoke",
-                    subject=each.id,
-                    before={"revoked": False},
-                    after={"revoked": True},
-                    organisation=each.organisation,
-                    project=each.project,
-                )
-        records = [msgspec.structs.replace(key_record(each), revoked=True) for each in those]
-        untold = tuple(record for record in records if self._files.keys.get(record.id) != record)
-        now_revoked = [record for record, each in zip(records, those, strict=True) if each is row or not each.revoked]
-        return now_revoked, self._tell(*untold) if untold else None
+    def unheard(self, done: str, missing: list[int]) -> NotAcknowledged:
+        """What is said when a revocation is on disk and not on every worker."""
+        return NotAcknowledged(
+            f"{done}, but {len(missing)} of {self._bus.workers} workers ({_slots(missing)}) have "
+            f"not confirmed it within {ACKNOWLEDGE:.0f} s; they may still honour it until they are back or restarted",
+            retry_after=1,
+        )
 
-    async def rotate(self, reference: str, overlap: int, *, actor: str) -> Rotated:
-        """Make a successor of a key; the old one is accepted for `overlap` seconds more, 0: refused at once.
+    async def rotate(self, reference: str, ask: RotateAsk, by: By) -> Rotated:
+        """Make a successor of a key; the old one is accepted for `overlap_seconds` more, 0: refused at once.
 
         The end of the old key is its expiry, on disk before this returns and enforced by each worker alone, whether
-        control runs or not. Raises as `keyring.succeed`.
+        control runs or not. Raises as `byhand.rotate`.
         """
 
-        def act() -> tuple[Rotated, KeyDelta]:
-            with self._engine.begin() as connection:
-                old, new, text = keyring.succeed(connection, reference, overlap, self._pepper(), actor=actor)
-            delta = self._tell(old, new)
-            ends = old.expires_at or 0
-            made = Rotated(new.id, new.public, new.name, text, new.expires_at, old.id, old.public, ends, [])
-            return made, delta
+        def work(scope: Scope) -> tuple[Rotated, list[Row[Any]]]:
+            if (again := byhand.claimed(scope, ask)) is not None:
+                return again
+            with keyring.where(scope, reference) as (there, row):
+                return byhand.rotate(there, row, ask, self.pepper())
 
-        rotated, revision = await self._act(act)
-        return msgspec.structs.replace(rotated, waiting=await self._bus.hold_keys(revision, ACKNOWLEDGE))
+        rotated, revision = await self.act(by, work)
+        return msgspec.structs.replace(rotated, waiting=await self.hold(revision))
 
-    async def rotate_pepper(self, *, actor: str) -> tuple[int, list[int]]:
+    async def rotate_pepper(self, by: By) -> tuple[int, list[int]]:
         """Make a new pepper for the keys to come; its id, and the workers that do not know it yet."""
 
-        def act() -> tuple[int, KeyDelta]:
+        def run() -> tuple[int, KeyDelta]:
             peppers = add_pepper(self._data, self._files.peppers)
             newest = max(peppers)
-            with self._engine.begin() as connection:
-                events.record(connection, actor=actor, action=f"{actor}:pepper:rotate", subject=str(newest))
+            with self.engine.begin() as connection:
+                action = f"{by.actor.door}:pepper:rotate"
+                events.record(connection, actor=by.actor.id, action=action, subject=str(newest))
             return newest, self._files.append(peppers={newest: peppers[newest]})
 
-        newest, revision = await self._act(act)
-        return newest, await self._bus.hold_keys(revision, ACKNOWLEDGE)
+        async with self._turns.take():
+            await self._catch_up()
+            newest, delta = await self._read(run)
+            self._bus.send_delta(delta)
+            revision = self._files.revision
+        return newest, await self.hold(revision)
 
-    async def list(self) -> list[dict[str, Any]]:
-        """Every key, newest last, without its hash; `spent` and `reserved` (nano-units) for those with a budget."""
+    async def listed(
+        self, by: By, window: Callable[[Select[Any]], Select[Any]]
+    ) -> tuple[Sequence[Row[Any]], Callable[[Row[Any]], Key]]:
+        """Keys without their hashes; `spent` and `reserved` (nano-units) for those with a budget.
 
-        def read() -> list[dict[str, Any]]:
-            with reading(self._engine) as connection:
-                rows = connection.execute(select(keys).order_by(keys.c.created_at, keys.c.id)).all()
-            spent = self._budgets.spent(key_record(row) for row in rows)
-            after = {row.rotated_from: row.id for row in rows}
-            return [_shown(row, after.get(row.id), spent.get(row.id)) for row in rows]
+        Args:
+            window: narrows and orders the query.
 
-        return await self._read(read)
+        Returns:
+            The rows, and what makes of one what is shown.
+        """
 
-    async def show(self, reference: str) -> dict[str, Any]:
-        """One key as `list` has it, and in `use` what is used of each of its limits, its predecessors' use included.
+        def read() -> tuple[Sequence[Row[Any]], dict[str, Key]]:
+            with looking(self.engine, by.actor, by.organisation) as scope:
+                rows = scope.connection.execute(window(scope.select(keys))).all()
+                return rows, {shown.id: shown for shown in self._shown(scope, rows)}
+
+        rows, shown = await self._read(read)
+        return rows, lambda row: shown[row.id]
+
+    async def show(self, reference: str, by: By) -> Key:
+        """One key as `listed` has it, and in `use` what is used of each of its limits, its predecessors' use included.
 
         Raises:
             KeyNotFound: there is none, or several have that name.
         """
 
-        def read() -> dict[str, Any]:
-            with reading(self._engine) as connection:
-                row = keyring.find(connection, reference)
-                after = connection.scalar(select(keys.c.id).where(keys.c.rotated_from == row.id))
-            record = key_record(row)
-            shown = _shown(row, after, self._budgets.spent([record]).get(row.id))
-            return shown | {"use": [msgspec.to_builtins(use) for use in self._budgets.usage(record)]}
+        def read() -> Key:
+            with looking(self.engine, by.actor, by.organisation) as scope:
+                row = keyring.find(scope, reference)
+                shown = self._shown(scope, [row])[0]
+            return msgspec.structs.replace(shown, use=list(self._budgets.usage(key_record(row))))
 
         return await self._read(read)
+
+    def _shown(self, scope: Scope, rows: Sequence[Row[Any]]) -> list[Key]:
+        ids = [row.id for row in rows]
+        spent = self._budgets.spent(key_record(row) for row in rows)
+        run = scope.connection.execute
+        after = {
+            row.rotated_from: row.id
+            for row in run(scope.select(keys, keys.c.id, keys.c.rotated_from).where(keys.c.rotated_from.in_(ids)))
+        }
+        used = {row.key_id: row.used_at for row in run(scope.select(key_uses).where(key_uses.c.key_id.in_(ids)))}
+        return [_shown(row, after.get(row.id), used.get(row.id), spent.get(row.id)) for row in rows]
 
     def name(self, key_id: str) -> str:
         """What a key is called; its id where it is not known."""
@@ -310,9 +360,13 @@ class Keys:
         """The keys that a filter means: one by its id or public id, or all of a name. Raises as `show`."""
 
         def read() -> frozenset[str]:
-            with reading(self._engine) as connection:
-                those = connection.execute(select(keys.c.id).where(keys.c.name == reference)).scalars().all()
-                return frozenset(those or (keyring.find(connection, reference).id,))
+            with looking(self.engine, CONTROL, EVERY) as scope:
+                those = (
+                    scope.connection.execute(scope.select(keys, keys.c.id).where(keys.c.name == reference))
+                    .scalars()
+                    .all()
+                )
+                return frozenset(those or (keyring.find(scope, reference).id,))
 
         return await self._read(read)
 
@@ -324,10 +378,13 @@ def _slots(slots: list[int]) -> str:
     return ", ".join(f"w{slot:02d}" for slot in slots)
 
 
-def _shown(row: Row[Any], after: str | None, spent: Spent | None) -> dict[str, Any]:
-    shown = {name: value for name, value in row._asdict().items() if name not in ("hash", "pepper_id", "slot")}
-    shown |= {"rotated_to": after, "state": _state(row, after)}
-    return shown | ({} if spent is None else {"spent": spent.spent, "reserved": spent.reserved})
+def _shown(row: Row[Any], after: str | None, used: int | None, spent: Spent | None) -> Key:
+    kept = {name: getattr(row, name) for name in Key.__struct_fields__ if name in row._fields}
+    if row.rotation is not None:
+        kept["rotation"] = msgspec.convert(row.rotation, Schedule)
+    if spent is not None:
+        kept |= {"spent": spent.spent, "reserved": spent.reserved}
+    return Key(**kept, rotated_to=after, state=_state(row, after), used_at=used)
 
 
 def _state(row: Row[Any], after: str | None) -> str:

@@ -32,17 +32,21 @@ from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
 from beffroi.control.configuration import TAKEN, Configuration, Watch
 from beffroi.control.house import House
-from beffroi.control.keyring import KeyAsk
 from beffroi.control.keys import Keys
+from beffroi.control.keyshapes import KeyAsk
 from beffroi.control.requests import Recent
 from beffroi.control.shipping import Shipper
 from beffroi.control.snapshots import KeyFiles, load_peppers
 from beffroi.control.tenancy.organisations import closed
+from beffroi.control.tenancy.scope import CONTROL, Scope
 from beffroi.control.upgrade import Refused, bring_up
+from beffroi.control.webhooks.addresses import networks
+from beffroi.control.webhooks.courier import Courier
 from beffroi.core.snapshot import Config, Damaged
 from beffroi.core.state import load_config
 from beffroi.store.copy import NotSound
 from beffroi.store.engine import open_engine, reading
+from beffroi.store.tables import DEFAULT
 from beffroi.store.vault import Vault, VaultError
 from beffroi.telemetry import logs
 
@@ -61,6 +65,7 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
         fd: the listening socket of the control port; host: the address it is bound to.
         ready_fd: one JSON line goes there, `{"ready": true, "first_key": "bf-…" or null, "port": …}`.
         config: path of the configuration file; resources: what was found at start, in its shape.
+        webhook_networks: whose addresses webhooks may be at, beside those of the internet.
         fresh: the whole tree starts, so that every earlier worker is dead.
     """
 
@@ -73,6 +78,7 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
     ready_fd: int
     config: str | None = None
     resources: dict[str, Any] | None = None
+    webhook_networks: list[str] = []
     fresh: bool = False
 
 
@@ -170,10 +176,9 @@ class _Prepared:
             return None, KeyFiles(data, records, peppers, closed=suspended)
         newest = max(peppers)
         with self.engine.begin() as connection:
-            record, text = keyring.make(
-                connection, KeyAsk(name=FIRST), None, (newest, peppers[newest]), actor="control"
-            )
-        return text, KeyFiles(data, [record], peppers, closed=suspended)
+            scope = Scope(connection, CONTROL, DEFAULT)
+            row, text = keyring.make(scope, KeyAsk(name=FIRST), None, (newest, peppers[newest]))
+        return text, KeyFiles(data, [keyring.key_record(row)], peppers, closed=suspended)
 
 
 class _Control:
@@ -209,6 +214,13 @@ class _Control:
             config=prepared.config,
         )
         self._house.refused = prepared.refused
+        self._house.courier = self._courier = Courier(
+            prepared.engine,
+            prepared.vault,
+            networks(arguments.webhook_networks),
+            self._house.writing,
+            self._house.blocking,
+        )
 
     def _joined(self, worker: int, boot: str) -> None:
         log.debug("worker joined", worker=worker, boot=boot)
@@ -229,6 +241,7 @@ class _Control:
         tasks.append(asyncio.create_task(watch.run(self._prepared.config.revision), name="watch"))
         tasks.append(asyncio.create_task(self._ship(), name="shipping"))
         tasks.append(asyncio.create_task(self._keep_house(), name="housekeeping"))
+        tasks.append(asyncio.create_task(self._courier.run(), name="webhooks"))
         self._say_ready()
         stopped = asyncio.create_task(stop.wait())
         try:

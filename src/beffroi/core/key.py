@@ -40,9 +40,9 @@ def _checksum(text: str) -> str:
     return out
 
 
-def new_key(prefix: str = PREFIX) -> NewKey:
-    """A fresh key: 71 bits of public id, 190 bits of secret."""
-    public = _draw(PUBLIC)
+def new_key(prefix: str = PREFIX, public: str = "") -> NewKey:
+    """A fresh key: 71 bits of public id (unless it keeps the one it had), 190 bits of secret."""
+    public = public or _draw(PUBLIC)
     head = f"{prefix}{public}-{_draw(SECRET)}"
     return NewKey(head + _checksum(head), public)
 

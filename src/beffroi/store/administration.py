@@ -265,6 +265,7 @@ outbox = Table(
     _int("created_at"),
     _word("fault"),
     Index(None, "next_at"),
+    Index(None, "webhook"),
 )
 
 # Numbers of the whole installation: `keys`, how many acts changed what gateways know; `floor`, the oldest ledger

@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from beffroi.control.api.limits import Limits
 from beffroi.control.house import House
+from beffroi.control.tenancy.admin_keys import authenticate_admin
 from beffroi.control.tenancy.scope import Actor
 from beffroi.core.errors import AuthenticationError
 
@@ -30,13 +31,10 @@ class Door:
         address = "" if request.client is None else request.client.host
         self._limits.call(address)
         try:
-            return await self._actor(_key(request), address)
+            return await authenticate_admin(self._house, _key(request), address)
         except AuthenticationError:
             self._limits.wrong(address)
             raise
-
-    async def _actor(self, _key: str, _address: str) -> Actor:
-        raise AuthenticationError("this is no admin key that is known here")
 
 
 def _key(request: Request) -> str:

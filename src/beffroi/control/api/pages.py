@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from beffroi.control.house import House
 from beffroi.control.metrics import Scrape
+from beffroi.control.rotation.routes import LINK, fetch
 from beffroi.control.tenancy.scope import Actor
 
 Handler = Callable[[House, Request], Awaitable[Response]]
@@ -52,7 +53,7 @@ def _json(content: object, status: int = 200) -> Response:
     )
 
 
-OPEN: dict[str, Handler] = {"/livez": livez, "/readyz": readyz, "/metrics": metrics}
+OPEN: dict[str, Handler] = {"/livez": livez, "/readyz": readyz, "/metrics": metrics, LINK: fetch}
 
 
 def not_allowed(allow: str) -> HTTPException:

@@ -6,8 +6,12 @@ In: the `OPERATIONS` of the domains. Out: one table. Whoever adds a domain adds 
 
 from beffroi.control.api import installation, keys
 from beffroi.control.api.operation import Operation
+from beffroi.control.rotation import routes as rotations
+from beffroi.control.webhooks import routes as webhooks
 
 OPERATIONS: tuple[Operation, ...] = (
     *installation.OPERATIONS,
     *keys.OPERATIONS,
+    *rotations.OPERATIONS,
+    *webhooks.OPERATIONS,
 )

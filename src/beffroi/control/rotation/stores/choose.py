@@ -8,7 +8,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from beffroi.config.secrets import Unreadable, look_up
+from beffroi.config import secrets
+from beffroi.config.secrets import Unreadable
 from beffroi.control.rotation.stores.file import FileStore
 from beffroi.control.rotation.stores.kubernetes import KubernetesStore
 from beffroi.control.rotation.stores.port import Place, Store, StoreFault, StoreSettings, check_place
@@ -54,10 +55,14 @@ class Stores:
         if settings.kind == "file":
             return FileStore(settings, place)
         kind = KubernetesStore if settings.kind == "kubernetes" else VaultStore
-        return kind(settings, place, self._look_up)
+        return kind(settings, place, self.look_up)
 
-    def _look_up(self, reference: str) -> str:
+    def look_up(self, reference: str) -> str:
+        """The secret that a reference names, as it is now. Raises `StoreFault`."""
         try:
-            return look_up(reference, self._base, self._environ)
+            return secrets.look_up(reference, self._base, self._environ)
         except Unreadable as error:
             raise StoreFault(f"the token of the store cannot be had: {error.message}; {error.remedy}") from None
+
+
+NO_STORES = Stores((), Path())
