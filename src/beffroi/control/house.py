@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from beffroi.control.api.limits import Limits
 from beffroi.control.backups import Backups
 from beffroi.control.bus import Bus
+from beffroi.control.fleet.follower import Follower
 from beffroi.control.keys import Keys
 from beffroi.control.metrics import Scrape, Shipping
 from beffroi.control.requests import Recent
@@ -65,6 +66,8 @@ class House:
         self.courier: Courier  # delivers webhooks; `process` sets it
         self.address = ""  # where people reach the control port
         self.link_limits = Limits()
+        self.waiting = ""  # why the database of a fleet is not open yet
+        self.follower: Follower | None = None
         self.refused = ""  # why the configuration file as it stands was not taken
         self.started = time.time()
         self.vault = vault
@@ -145,6 +148,9 @@ class House:
         return True, f"{wanted} of {wanted} at config {self.bus.config_revision}, keys {self.bus.key_revision}"
 
     async def _database_ready(self) -> tuple[bool, str]:
+        if self.waiting:
+            return False, f"{self.waiting}; workers serve what they know, and control waits for it"
+
         def ask() -> None:
             with reading(self.engine) as connection:
                 connection.execute(select(1))

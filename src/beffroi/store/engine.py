@@ -146,6 +146,12 @@ def current(engine: Engine) -> str | None:
         return None  # a file without tables
 
 
+def lowest(engine: Engine) -> int:
+    """The oldest revision whose release can still serve this database; a migration that takes something away raises it."""
+    with reading(engine) as connection:
+        return connection.scalar(text("SELECT number FROM revisions WHERE name = 'floor'")) or 0
+
+
 def downgrade(engine: Engine, revision: str) -> None:
     """Take the schema back to `revision` (`base`: nothing is left), in one transaction."""
     from alembic import command
