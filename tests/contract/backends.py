@@ -138,7 +138,9 @@ def take(
     raise AssertionError("busy for ever")
 
 
-def admitted(backend: Backend, tries: int, *records: KeyRecord, ask: Ask | None = None, user: str | None = None) -> list[tuple[int, Held]]:
+def admitted(
+    backend: Backend, tries: int, *records: KeyRecord, ask: Ask | None = None, user: str | None = None
+) -> list[tuple[int, Held]]:
     """What all workers, taking turns, get of so many tries, with the number of the worker."""
     got = []
     for each in range(tries):

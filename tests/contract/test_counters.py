@@ -61,7 +61,9 @@ def test_keys_of_one_organisation_share_its_limit_exactly(backend: Backend) -> N
     ],
     ids=["house", "organisation", "project", "key"],
 )
-def test_a_quota_counts_what_it_matches_and_nothing_else(backend: Backend, scope: dict[str, object], inside: object, outside: object) -> None:
+def test_a_quota_counts_what_it_matches_and_nothing_else(
+    backend: Backend, scope: dict[str, object], inside: object, outside: object
+) -> None:
     """Each field that is set must match."""
     backend.know(quota(requests_per_minute=1, **scope))  # type: ignore[arg-type]
     take(backend, 0, inside)  # type: ignore[arg-type]
@@ -90,7 +92,9 @@ def test_all_limits_or_none(backend: Backend) -> None:
     assert len(admitted(backend, 20, key(5, project="office"))) == 8
 
 
-def test_a_hard_budget_of_an_organisation_is_not_passed_and_what_is_returned_can_be_taken_by_any(backend: Backend) -> None:
+def test_a_hard_budget_of_an_organisation_is_not_passed_and_what_is_returned_can_be_taken_by_any(
+    backend: Backend,
+) -> None:
     """Bounds are held, costs are kept."""
     shared = quota(hard_budget=100)
     backend.know(shared)
@@ -133,7 +137,9 @@ def test_a_monthly_cap_holds_beside_a_budget_of_the_day(backend: Backend) -> Non
         ("tokens_per_minute", Ask(10, 5, 0, 0)),
     ],
 )
-def test_tokens_count_by_their_kind_and_an_estimate_that_was_too_high_is_given_back(backend: Backend, limit: str, ask: Ask) -> None:
+def test_tokens_count_by_their_kind_and_an_estimate_that_was_too_high_is_given_back(
+    backend: Backend, limit: str, ask: Ask
+) -> None:
     """Ten of a hundred each; nothing used, nothing counted."""
     shared = quota(**{limit: 100})
     backend.know(shared)

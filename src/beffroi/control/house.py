@@ -68,6 +68,7 @@ class House:
         self.link_limits = Limits()
         self.waiting = ""  # why the database of a fleet is not open yet
         self.follower: Follower | None = None
+        self.replica = ""  # this machine's name in its fleet
         self.refused = ""  # why the configuration file as it stands was not taken
         self.started = time.time()
         self.vault = vault

@@ -96,13 +96,25 @@ def open_server(text: str, *, read_only: bool = False) -> Engine:
         pool_pre_ping=True,
         hide_parameters=True,  # no row of anybody's in an error's text
     )
-    event.listen(engine, "connect", _set_up)
+    event.listen(engine, "checkout", _set_up)
     event.listen(engine, "handle_error", _name_error, retval=True)
     return engine
 
 
-def _set_up(connection: Any, _record: object) -> None:
+def _set_up(connection: Any, _record: object, _proxy: object) -> None:
     connection._usock.settimeout(ANSWER_S)  # noqa: SLF001 - the driver has one time-out for connecting and for answers
+
+
+def patiently(connection: Connection) -> None:
+    """Until this transaction ends a statement may take as long as it takes."""
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    driver: Any = connection.connection.driver_connection
+    driver._usock.settimeout(None)  # noqa: SLF001 - as above; keep-alives of TCP notice a server that is gone
+
+
+def is_of_server(error: DBAPIError) -> bool:
+    """Whether PostgreSQL, or the way to it, is what failed."""
+    return type(error.orig).__module__.startswith("pg8000")
 
 
 def _name_error(context: ExceptionContext) -> BaseException | None:
@@ -154,7 +166,7 @@ def alone(connection: Connection) -> None:
     if connection.dialect.name != "postgresql":
         return
     run = connection.exec_driver_sql
-    run("SET LOCAL statement_timeout = 0")
+    patiently(connection)
     run(f"SET LOCAL lock_timeout = '{_MIGRATING_S}s'")
     run(f"SELECT pg_advisory_xact_lock({MIGRATION})")
     run(f"SET LOCAL lock_timeout = '{LOCK_S}s'")

@@ -8,12 +8,14 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from beffroi.core.errors import AuthenticationError, BeffroiError, InternalError
+from beffroi.store.server import is_of_server
 from beffroi.telemetry import logs
 
 log = logs.Logger("control.api")
@@ -74,6 +76,18 @@ async def not_stored(request: Request, error: Exception) -> Response:
     return problem(503, "storage_unavailable", detail, headers={"retry-after": "1"})
 
 
+async def not_answered(request: Request, error: Exception) -> Response:
+    """The database of a fleet is away, or the ledger on this machine cannot be read or written."""
+    if not (isinstance(error, PoolTimeout) or (isinstance(error, DBAPIError) and is_of_server(error))):
+        return await not_stored(request, error)
+    log.error("the database does not answer", path=request.url.path, reason=type(error).__name__)
+    detail = (
+        "the database does not answer now, so nothing can be read or changed; models are served meanwhile, and /readyz of "
+        "the control port says how it stands. What was asked can be asked again"
+    )
+    return problem(503, "database_unavailable", detail, headers={"retry-after": "5"})
+
+
 async def failed(request: Request, error: Exception) -> Response:
     """A fault of ours."""
     log.error("a page failed", path=request.url.path, exc_info=error)
@@ -83,7 +97,7 @@ async def failed(request: Request, error: Exception) -> Response:
 HANDLERS: dict[Any, Any] = {
     BeffroiError: refused,
     HTTPException: not_found,
-    SQLAlchemyError: not_stored,
+    SQLAlchemyError: not_answered,
     OSError: not_stored,
     Exception: failed,
 }
