@@ -14,6 +14,7 @@ FILE: dict[str, Any] = {
         "port": 8400,
         "control_host": "127.0.0.1",
         "control_port": 8401,
+        "webhook_networks": ["10.2.0.0/16"],
         "workers": 2,
         "data": "here",
         "tls": {"certificate": "c.pem", "key": "k.pem", "client_ca": "a.pem", "client_certificates": "optional"},

@@ -11,15 +11,19 @@ from beffroi.core.snapshot import Dated, KeyDelta, Limits, QuotaRecord
 from beffroi.gateway.quota import Ask, Used
 from beffroi.gateway.quota.scopes import Account, account_of, quota_account
 from tests.contract.backends import BACKENDS, Backend, admitted, key, take
+from tests.contract.fleet import Fleet
 from tests.gateway.quota.support import NOON, SECOND, at_paris
 
 NOTHING = Used(0, 0, 0)
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=[*BACKENDS, "fleet"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
     """Each backend in its turn."""
-    made = BACKENDS[request.param](tmp_path)
+    if request.param == "fleet":
+        made: Backend = Fleet(request.getfixturevalue("valkey").url)
+    else:
+        made = BACKENDS[request.param](tmp_path)
     yield made
     made.close()
 
@@ -229,13 +233,13 @@ def test_a_fallback_counts_under_its_own_quotas_and_no_longer_under_those_of_the
     )
     backend.know(wide, first, second)
     worker = backend.worker(0)
-    ticket = worker.move(take(backend, 0, key(), "first", ask=Ask(6, 3, 0, 0)), key(), "second", None)
+    ticket = worker.move(take(backend, 0, key(), "first", ask=Ask(6, 3, 0, 0)), key(), "second", None, Ask(6, 3, 0, 0))
     backend.rest()
     uses = {each.slot: [use.used for use in backend.books().usage(account(each))] for each in (wide, first, second)}
     assert uses == {100: [1], 101: [0], 102: [6]}
     other = take(backend, 1, key(), "first", ask=Ask(6, 3, 0, 0))
     with pytest.raises(LimitExceeded, match="of model second"):
-        backend.worker(1).move(other, key(), "second", None)
+        backend.worker(1).move(other, key(), "second", None, Ask(6, 3, 0, 0))
     worker.settle(ticket, Used(4, 2, 0))
     backend.worker(1).settle(other, NOTHING)
     backend.rest()

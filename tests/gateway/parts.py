@@ -5,13 +5,14 @@ In: what the rooms do. Out: lists of what was done, and levers to hold or refuse
 """
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from beffroi.core.errors import BeffroiError
 from beffroi.core.record import Intent, Payload, Settlement
-from beffroi.core.snapshot import KeyRecord
-from beffroi.gateway.quota.terms import NO_TICKET, Ask, Ticket, Used
+from beffroi.core.snapshot import KeyRecord, QuotaRecord
+from beffroi.gateway.quota.port import Needs
+from beffroi.gateway.quota.terms import NO_TICKET, Ask, Ticket, Used, is_hard
 from tests.gateway.quota.support import HandClock
 
 
@@ -139,9 +140,18 @@ class NoLimits:
         self.asks: list[Ask] = []
         self.used: list[Used] = []
 
-    def reserve(self, _: KeyRecord, ask: Ask) -> Ticket:
+    def know(self, _: Iterable[QuotaRecord]) -> None:
+        pass
+
+    def needs(self, key: KeyRecord, _: str) -> Needs:
+        return Needs(is_hard(key.limits), key.limits.soft_budget is not None)
+
+    def reserve(self, key: KeyRecord, model: str, end_user: str | None, ask: Ask) -> Ticket:
         self.asks.append(ask)
         return NO_TICKET
+
+    def move(self, ticket: Ticket, key: KeyRecord, model: str, end_user: str | None, ask: Ask) -> Ticket:
+        return ticket
 
     def settle(self, _: Ticket, used: Used) -> None:
         self.used.append(used)

@@ -9,7 +9,7 @@ import ipaddress
 import re
 import ssl
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from beffroi.config.load import Place, Problem, Source, dotted
@@ -31,6 +31,14 @@ class _Faults(list[Problem]):
         if self._source.broken.sound(*place):
             self.append(Problem(self._source.marks.value(place), dotted(place), message, remedy))
 
+    def note_networks(self, place: Place, texts: Sequence[str]) -> None:
+        """A fault for each text that is no address or network."""
+        for index, text in enumerate(texts):
+            try:
+                ipaddress.ip_network(text)
+            except ValueError:
+                self.note((*place, index), f"`{text[:60]}` is no address or network", f"write {_network(text)}")
+
 
 def zone_of(name: str) -> datetime.tzinfo | None:
     """The IANA zone of that name; None if there is none."""
@@ -51,15 +59,7 @@ def check_gateway(source: Source) -> list[Problem]:
             f"there is no zone `{settings.time_zone[:40]}`",
             f"did you mean {near[0]}?" if near else "write one such as Europe/Paris",
         )
-    for index, proxy in enumerate(settings.trusted_proxies):
-        try:
-            ipaddress.ip_network(proxy)
-        except ValueError:
-            faults.note(
-                ("gateway", "trusted_proxies", index),
-                f"`{proxy[:60]}` is no address or network",
-                f"write {_network(proxy)}",
-            )
+    faults.note_networks(("gateway", "trusted_proxies"), settings.trusted_proxies)
     for feature, act in settings.guard.items():
         place: Place = ("gateway", "guard", feature)
         if feature not in GUARD_FEATURES:
@@ -85,6 +85,13 @@ def _network(text: str) -> str:
         return str(ipaddress.ip_network(text.strip(), strict=False))
     except ValueError:
         return "an address such as 10.0.0.7 or a network such as 10.0.0.0/8"
+
+
+def check_webhooks(source: Source) -> list[Problem]:
+    """Faults of where webhooks may be told."""
+    faults = _Faults(source)
+    faults.note_networks(("server", "webhook_networks"), source.document.server.webhook_networks)
+    return faults
 
 
 def check_addresses(source: Source) -> list[Problem]:

@@ -14,7 +14,7 @@ from beffroi.config.problems import Marks, Place, Problem, Spot, dotted
 from beffroi.config.reference import DATA, PREFIX, SEPARATOR, special, strip, variable, variables
 
 # What programs of this project read beside settings.
-OTHERS = frozenset(f"{PREFIX}{name}" for name in ("CONFIG", "API_KEY", "BASE_URL", "CHILD", "REQUIRE"))
+OTHERS = frozenset(f"{PREFIX}{name}" for name in ("CONFIG", "API_KEY", "BASE_URL", "CHILD", "NATIVE", "REQUIRE"))
 _NUMBER = re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
 _LONGEST = 300  # signs of a number; Python refuses to read one of thousands
 _PARTS = frozenset(("SERVER", "GATEWAY"))

@@ -53,8 +53,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, _about("Address the API listens on.")] = "127.0.0.1"
     port: Annotated[Port, _about("Port of the API; 0 takes a free one.")] = 8400
-    control_host: Annotated[str, _about("Address of health and metrics; loopback only.")] = "127.0.0.1"
-    control_port: Annotated[Port, _about("Port of health and metrics; 0 takes a free one.")] = 8401
+    control_host: Annotated[str, _about("Address of health, metrics and the admin API; loopback only.")] = "127.0.0.1"
+    control_port: Annotated[Port, _about("Port of health, metrics and the admin API; 0 takes a free one.")] = 8401
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=64)] | None,
         _about("Gateway workers, one core each; half the cores when left out."),
@@ -86,6 +86,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     hold_journal_bytes: Annotated[
         int, Meta(ge=1 << 20, le=1 << 40, description="Bytes that the journal may hold while the database is away.")
     ] = 1 << 30
+    webhook_networks: Annotated[
+        tuple[str, ...],
+        _about("Networks of the house where webhooks may be told, such as 10.2.0.0/16; else only over the internet."),
+    ] = ()
 
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True):

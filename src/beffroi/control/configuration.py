@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from beffroi.config.compile import compile_config
 from beffroi.config.examine import examine
 from beffroi.config.load import Invalid, Source, resources
+from beffroi.config.schema import Server
 from beffroi.control import events
 from beffroi.control.snapshots import publish_config
 from beffroi.core.snapshot import Config
@@ -43,6 +44,9 @@ class Configuration:
         self.path = path
         self._found = [] if found is None else [resources(found, "(found at start)")]
         self._fixed: object = None
+        self.server = (
+            Server()
+        )  # as the file had it at the start; where it is refused then, nothing is allowed beyond the usual
         self.read: Mark = None  # the file as it was when it was last read
 
     def publish(self) -> Config:
@@ -66,6 +70,8 @@ class Configuration:
         fixed = source.document.server, source.document.gateway.time_zone
         if self._fixed not in (None, fixed):
             log.warning("`server` or `gateway.time_zone` has changed; processes and budgets follow at the next start")
+        elif self._fixed is None:
+            self.server = source.document.server
         self._fixed = fixed
 
     def mark(self) -> Mark:

@@ -23,6 +23,7 @@ from beffroi.control.bus import Bus
 from beffroi.control.fleet.follower import Follower
 from beffroi.control.keys import Keys
 from beffroi.control.metrics import Scrape, Shipping
+from beffroi.control.operations.service import Operations
 from beffroi.control.requests import Recent
 from beffroi.control.shipping import Shipper
 from beffroi.control.webhooks.courier import Courier
@@ -64,6 +65,7 @@ class House:
         self.recent = recent
         self.config = config
         self.courier: Courier  # delivers webhooks; `process` sets it
+        self.operations = Operations(engine, self.writing)
         self.address = ""  # where people reach the control port
         self.link_limits = Limits()
         self.waiting = ""  # why the database of a fleet is not open yet

@@ -211,6 +211,10 @@ class Keys:
             if why := self._stores.refusal(to.store, scope.organisation, to.path, to.field):
                 raise BadRequest(why, param="rotation")
 
+    def begin(self, slot: int) -> None:
+        """Open the counters of a new slot."""
+        self._budgets.begin(slot)
+
     def pepper(self) -> keyring.Pepper:
         """The newest pepper: that of keys to come."""
         newest = max(self._files.peppers)

@@ -25,6 +25,7 @@ import uvloop
 from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.control.api.app import port_app, socket_app
+from beffroi.control.api.protocol import Bounded, protocol
 from beffroi.control.backups import Backups
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
@@ -60,7 +61,6 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
         fd: the listening socket of the control port; host: the address it is bound to.
         ready_fd: one JSON line goes there, `{"ready": true, "first_key": "bf-…" or null, "port": …}`.
         config: path of the configuration file; resources: what was found at start, in its shape.
-        webhook_networks: whose addresses webhooks may be at, beside those of the internet.
         fleet: the database that several Beffroi share; None: SQLite in the data directory.
         fresh: the whole tree starts, so that every earlier worker is dead.
     """
@@ -74,7 +74,6 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
     ready_fd: int
     config: str | None = None
     resources: dict[str, Any] | None = None
-    webhook_networks: list[str] = []
     fleet: Fleet | None = None
     fresh: bool = False
 
@@ -170,7 +169,7 @@ class _Control:
         self._house.courier = self._courier = Courier(
             prepared.engine,
             prepared.vault,
-            networks(arguments.webhook_networks),
+            networks(prepared.configuration.server.webhook_networks),
             self._house.writing,
             self._house.blocking,
         )
@@ -229,15 +228,14 @@ class _Control:
     @staticmethod
     def _settings(app: Any) -> uvicorn.Config:
         return uvicorn.Config(
-            app,
+            Bounded(app),
             log_config=None,
             access_log=False,
             lifespan="off",
-            http="httptools",
+            http=protocol(),
             ws="none",
             server_header=False,
             date_header=True,
-            limit_concurrency=256,
             timeout_graceful_shutdown=5,
             proxy_headers=False,
         )
@@ -320,6 +318,7 @@ class _Control:
         for task in tasks[len(servers) :]:
             task.cancel()
         await asyncio.wait(tasks, timeout=6)
+        await self._house.operations.close()
         await self._house.backups.close()
         await self._bus.close()
         await asyncio.get_running_loop().run_in_executor(None, partial(self._shipper.stop))

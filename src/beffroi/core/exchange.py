@@ -88,6 +88,7 @@ class Exchange(msgspec.Struct, eq=False):
     view: Any = None
     request: Any = None
     model: Any = None
+    ask: Any = None
     ticket: Any = None
     price: Price = FREE
     input_estimate: int = 0

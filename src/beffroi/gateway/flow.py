@@ -29,7 +29,7 @@ async def handle(x: Exchange, house: House) -> None:
         await admit(x, house)                                     # 2  limits and budgets, all or nothing
         await inspect(x, house)                                   # 3  the prompt
         if x.fallbacks and (stand_in := while_closed(x, house)) is not None:
-            take_over(x, house, stand_in)                         #    none of its engines is well
+            await take_over(x, house, stand_in)                   #    none of its engines is well
         while True:
             route(x, house)                                       # 4  an engine
             await intend(x, house)                                # 7a before a byte leaves for it
@@ -40,7 +40,7 @@ async def handle(x: Exchange, house: House) -> None:
                 stand_in = another_try(x, house, failure)         #    raises when this was the last
                 house.journal.settle(failed_attempt(x, house, failure), None)
                 if stand_in is not None:
-                    take_over(x, house, stand_in)                 #    a fallback of the model
+                    await take_over(x, house, stand_in)           #    a fallback of the model
         x.outcome = x.outcome or "complete"
     except BeffroiError as error:
         x.refusal = error

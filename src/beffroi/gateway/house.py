@@ -14,8 +14,8 @@ from beffroi.core.snapshot import Config, KeyBase, KeyDelta, KeyRecord, ModelSpe
 from beffroi.gateway.authn.networks import Networks
 from beffroi.gateway.guard.structure import Structure
 from beffroi.gateway.journal.spool import Journal
-from beffroi.gateway.quota.counters import MappedCounters
 from beffroi.gateway.quota.estimate import Estimator
+from beffroi.gateway.quota.port import Counters
 from beffroi.gateway.routing.pool import Member, Pool, RetryBudget
 from beffroi.gateway.upstream.endpoint import Endpoint
 from beffroi.telemetry.metrics import EngineMetrics, ModelMetrics, WorkerMetrics
@@ -107,7 +107,7 @@ class House:
         config: Config,
         keys: Keys,
         journal: Journal,
-        counters: MappedCounters,
+        counters: Counters,
         metrics: WorkerMetrics,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
@@ -115,6 +115,7 @@ class House:
         self.keys = keys
         self.journal = journal
         self.counters = counters
+        counters.know(keys.quotas.values())
         self.metrics = metrics
         self.clock = clock
         self.loop = loop

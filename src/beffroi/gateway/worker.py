@@ -88,11 +88,16 @@ class Worker:
 
     def apply_delta(self, delta: KeyDelta) -> bool:
         """See `link.LinkHost`."""
-        return self.house.keys.apply(delta)
+        known = self.house.keys.revision
+        follows = self.house.keys.apply(delta)
+        if self.house.keys.revision != known:
+            self.house.counters.learn(delta)
+        return follows
 
     def apply_keys(self, base: KeyBase) -> None:
         """See `link.LinkHost`."""
         self.house.keys = Keys(base)
+        self.house.counters.know(base.quotas)
 
     def metrics(self) -> WorkerMetrics:
         """See `link.LinkHost`: gauges are read now."""

@@ -13,9 +13,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.routing import Route
 
-from beffroi.control.api.app import PREFIX, port_app, socket_app
+from beffroi.control.api.app import DESCRIPTION, port_app, socket_app
 from beffroi.control.api.pages import OPEN
-from beffroi.control.api.routes import OPERATIONS
+from beffroi.control.api.routes import OPERATIONS, PREFIX
 from beffroi.control.house import House
 from beffroi.control.metrics import METRICS
 from beffroi.telemetry.metrics import observe
@@ -40,8 +40,10 @@ def test_the_port_has_what_is_open_or_names_a_permission_and_no_other() -> None:
     """Default deny: a new operation is closed until it says what it needs."""
     nobody = cast("House", SimpleNamespace())
     assert {"/livez", "/readyz", "/metrics"} <= set(OPEN)
-    assert paths(port_app(nobody)) == set(OPEN) | {PREFIX + each.path for each in OPERATIONS if each.needs is not None}
-    assert paths(socket_app(nobody)) == set(OPEN) | {PREFIX + each.path for each in OPERATIONS}
+    assert paths(port_app(nobody)) == {*OPEN, DESCRIPTION} | {
+        PREFIX + each.path for each in OPERATIONS if each.needs is not None
+    }
+    assert paths(socket_app(nobody)) == {*OPEN, DESCRIPTION} | {PREFIX + each.path for each in OPERATIONS}
     assert all(type(route) is Route for route in [*port_app(nobody).routes, *socket_app(nobody).routes])
 
 

@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Engine, Table, insert, select
 
 from beffroi.control.tenancy.permissions import MEANINGS, NARROWED, PERMISSIONS, Permission, Role, allowed
-from beffroi.control.tenancy.scope import _TABLES, EVERY, NOT_OF_TENANTS, SOCKET, Actor, Scope, acting, looking
+from beffroi.control.tenancy.scope import EVERY, SOCKET, Actor, Scope, acting, looking
+from beffroi.control.tenancy.statements import HOW, NOT_OF_TENANTS
 from beffroi.core.errors import Conflict, ObjectNotFound, PermissionDenied, PreconditionFailed
 from beffroi.store import administration as a
 from beffroi.store import tables as t
@@ -51,11 +52,11 @@ def seen(scope: Scope, table: Table, column: str = "organisation") -> list[str]:
 
 def test_every_table_says_how_it_is_kept_apart() -> None:
     """A new table with a tenant in it cannot be reached before that is decided."""
-    assert set(_TABLES) | NOT_OF_TENANTS == set(t.metadata.tables.values())
-    assert not set(_TABLES) & NOT_OF_TENANTS
+    assert set(HOW) | NOT_OF_TENANTS == set(t.metadata.tables.values())
+    assert not set(HOW) & NOT_OF_TENANTS
     for table in NOT_OF_TENANTS:
         assert "organisation" not in table.c
-    for table, how in _TABLES.items():
+    for table, how in HOW.items():
         assert how.project or how.through is not None or how.closed or how.own, f"{table.name}: who of one project may?"
 
 

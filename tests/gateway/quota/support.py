@@ -64,7 +64,7 @@ def admitted(shared: MappedCounters, record: KeyRecord, ask: Ask = ONE) -> Ticke
     """A ticket, or None where a limit refuses."""
     while True:
         try:
-            return shared.reserve(record, ask)
+            return shared.reserve(record, "m", None, ask)
         except LimitExceeded:
             return None
         except Busy:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from beffroi.gateway.quota import Ask, MappedCounters, Ticket, Used
+from beffroi.gateway.quota.scopes import account_of
 from tests.gateway.quota.support import (
     DAY,
     HOUR,
@@ -75,11 +76,11 @@ def _die_in(act: Callable[[], object], victim: MappedCounters, stores: int) -> b
 
 
 def _state(shared: MappedCounters) -> dict[str, int]:
-    return {use.name: use.used for use in shared.usage(FULL_KEY)}
+    return {use.name: use.used for use in shared.usage(account_of(FULL_KEY))}
 
 
 ACTS: dict[str, Callable[[MappedCounters, Ticket], object]] = {
-    "reserve": lambda shared, _: shared.reserve(FULL_KEY, ASK),
+    "reserve": lambda shared, _: shared.reserve(FULL_KEY, "m", None, ASK),
     "settle": lambda shared, ticket: shared.settle(ticket, USED),
     "settle, with a debt": lambda shared, ticket: shared.settle(ticket, Used(500, 300, 50)),
 }
@@ -95,8 +96,8 @@ def test_a_worker_killed_before_any_store_leaves_counters_sound(path: Path, act:
         path.unlink(missing_ok=True)
         clock = HandClock()
         victim, other = counters(path, clock, 0), counters(path, clock, 1)
-        kept = other.reserve(FULL_KEY, ASK)
-        ticket = victim.reserve(FULL_KEY, ASK)
+        kept = other.reserve(FULL_KEY, "m", None, ASK)
+        ticket = victim.reserve(FULL_KEY, "m", None, ASK)
         clock.pass_(pause)
         before = _state(other)
         died = _die_in(partial(ACTS[act], victim, ticket), victim, stores)
@@ -112,12 +113,12 @@ def test_a_worker_killed_before_any_store_leaves_counters_sound(path: Path, act:
         assert _state(again)["concurrency"] == 1, stores
         clock.pass_(5 * SECOND)
         admitted(again, FULL_KEY, Ask(0, 0, 10**9, 0))  # any request brings the region up to date
-        spent, reserved = again.spent(FULL_KEY).spent, again.spent(FULL_KEY).reserved
+        spent, reserved = again.spent(account_of(FULL_KEY)).spent, again.spent(account_of(FULL_KEY)).reserved
         assert reserved == 50, stores
         assert spent in ((0,) if act == "reserve" else (0, 20, 50)), stores
         other.settle(kept, USED)
         state = _state(other)
-        assert (state["concurrency"], state["hard_budget"] - other.spent(FULL_KEY).spent) == (0, 0)
+        assert (state["concurrency"], state["hard_budget"] - other.spent(account_of(FULL_KEY)).spent) == (0, 0)
         clock.pass_(DAY + HOUR)
         for name, used in _state(other).items():
             assert used == 0 or "budget" in name, (stores, name)
@@ -132,13 +133,13 @@ def test_what_a_dead_worker_held_stays_held_for_five_seconds_and_its_concurrency
     limits = {"hard_budget": 100, "soft_budget": 100, "concurrency": 10}
     dead = counters(path, clock, 2)
     for _ in range(10):
-        dead.reserve(key(**limits), Ask(0, 0, 10, 10))
+        dead.reserve(key(**limits), "m", None, Ask(0, 0, 10, 10))
     new = counters(path, clock, 2)
     new.reset_worker(2)
-    assert [use.used for use in new.usage(key(**limits))] == [0, 100, 100]
+    assert [use.used for use in new.usage(account_of(key(**limits)))] == [0, 100, 100]
     clock.pass_(4 * SECOND)
     assert admitted(new, key(**limits), Ask(0, 0, 10, 10)) is None
-    new.charge(0, 30)
+    new.charge(account_of(key(0)), 30)
     clock.pass_(SECOND)
     assert sum(admitted(new, key(**limits), Ask(0, 0, 10, 10)) is not None for _ in range(20)) == 7
 
@@ -147,21 +148,21 @@ def test_worker_0_clears_the_columns_of_workers_that_are_no_more(path: Path, clo
     """Eight workers before the restart, two after it."""
     for number in range(8):
         for slot in (0, 700):
-            counters(path, clock, number, 8).reserve(key(slot, concurrency=8), Ask(0, 0, 0, 0))
+            counters(path, clock, number, 8).reserve(key(slot, concurrency=8), "m", None, Ask(0, 0, 0, 0))
     for number in (0, 1):
         counters(path, clock, number, 2).reset_worker(number)
     look = counters(path, clock, 0, 2)
-    assert [look.usage(key(slot, concurrency=8))[0].used for slot in (0, 700)] == [0, 0]
+    assert [look.usage(account_of(key(slot, concurrency=8)))[0].used for slot in (0, 700)] == [0, 0]
 
 
 def test_reset_of_one_worker_leaves_the_others_alone(path: Path, clock: HandClock) -> None:
     """Only the dead one's column is cleared."""
     workers = [counters(path, clock, number) for number in range(4)]
-    tickets = [each.reserve(key(concurrency=9, hard_budget=100), Ask(0, 0, 7, 0)) for each in workers]
+    tickets = [each.reserve(key(concurrency=9, hard_budget=100), "m", None, Ask(0, 0, 7, 0)) for each in workers]
     counters(path, clock, 2).reset_worker(2)
     clock.pass_(6 * SECOND)
     workers[0].settle(tickets[0], Used(0, 0, 1))
-    assert [use.used for use in workers[0].usage(key(concurrency=9, hard_budget=100))] == [2, 15]
+    assert [use.used for use in workers[0].usage(account_of(key(concurrency=9, hard_budget=100)))] == [2, 15]
 
 
 @pytest.mark.slow
@@ -197,13 +198,13 @@ def test_kill_9_at_random_leaks_nothing(path: Path, child: Callable[..., Child],
         look.reset_worker(number)
     clock.pass_(6 * SECOND)
     admitted(look, record, Ask(0, 0, 10**15, 0))
-    state = {use.name: use.used for use in look.usage(record)}
+    state = {use.name: use.used for use in look.usage(account_of(record))}
     done = sum(int.from_bytes(each.read_bytes(), "little") for each in rounds)
-    spent = look.spent(record)
+    spent = look.spent(account_of(record))
     assert state["concurrency"] == 0
     assert spent.reserved == 0
     assert 20 * done <= spent.spent <= 20 * (done + kills)
     assert done > 1000
     clock.pass_(2 * DAY)
-    assert all(use.used == 0 for use in look.usage(record) if "budget" not in use.name)
+    assert all(use.used == 0 for use in look.usage(account_of(record)) if "budget" not in use.name)
     assert sum(admitted(look, record) is not None for _ in range(200)) == 100

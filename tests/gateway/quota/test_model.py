@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from beffroi.core.errors import LimitExceeded
 from beffroi.gateway.quota import Ask, MappedCounters, Ticket, Used
+from beffroi.gateway.quota.scopes import account_of
 from tests.gateway.quota.support import DAY, HOUR, MINUTE, SECOND, HandClock, at_paris, counters, key
 
 LIMITS = {
@@ -101,7 +102,7 @@ class Comparison(RuleBasedStateMachine):
         shared = self.workers[worker]
         refusal: LimitExceeded | None
         try:
-            ticket = shared.reserve(RECORD, ask)
+            ticket = shared.reserve(RECORD, "m", None, ask)
         except LimitExceeded as error:
             refusal = error
         else:
@@ -145,7 +146,7 @@ class Comparison(RuleBasedStateMachine):
     def a_worker_s_wall_clock_is_looked_at_while_wrong(self, jump: int) -> None:
         """No effect, if it is set right within ten minutes."""
         self.clock.wall += jump * HOUR
-        self.workers[0].usage(RECORD)
+        self.workers[0].usage(account_of(RECORD))
         self.clock.wall -= jump * HOUR
 
     @invariant()
@@ -153,7 +154,7 @@ class Comparison(RuleBasedStateMachine):
         """Every limit, from either worker."""
         expected = self.model.uses(self.clock.wall)
         for each in self.workers:
-            assert [use.used for use in each.usage(RECORD)] == expected
+            assert [use.used for use in each.usage(account_of(RECORD))] == expected
 
 
 Comparison.TestCase.settings = settings(

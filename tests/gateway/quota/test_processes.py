@@ -10,6 +10,7 @@ import pytest
 
 from beffroi.core.errors import CountersUnavailable, LimitExceeded
 from beffroi.gateway.quota import ONLOOKER, Ask, Busy, Used
+from beffroi.gateway.quota.scopes import account_of
 from tests.gateway.quota.support import ONE, SECOND, Child, SharedClock, admitted, counters, key
 
 Start = Callable[..., Child]
@@ -35,7 +36,7 @@ def test_four_workers_with_a_hundred_reservations_each_share_a_budget_for_exactl
     assert workers[0].ask(do="reserve", times=5, ask=(0, 0, 10, 10)) == 5
     workers[0].ask(do="settle", used=(0, 0, 4))
     assert workers[3].ask(do="reserve", times=100, ask=(0, 0, 10, 10)) == 8
-    assert counters(path, shared_clock, ONLOOKER).spent(key(hard_budget=100)).spent == 20
+    assert counters(path, shared_clock, ONLOOKER).spent(account_of(key(hard_budget=100))).spent == 20
 
 
 @pytest.mark.parametrize(
@@ -73,33 +74,33 @@ def test_a_frozen_worker_that_holds_a_key_s_lock_stops_nobody(
     """Others hear at once that it is busy, other keys go on, and what was settled meanwhile arrives later."""
     limits = {"requests_per_minute": 40, "tokens_per_minute": 400, "soft_budget": 100}
     shared, record, other = counters(path, shared_clock, 1), key(**limits), key(1, **limits)
-    ticket = shared.reserve(record, Ask(10, 5, 0, 10))
+    ticket = shared.reserve(record, "m", None, Ask(10, 5, 0, 10))
     frozen = child(0, **limits)
     assert frozen.ask(do="freeze") == "holding"
     _stopped(frozen.process.pid)
 
     start = time.perf_counter()
     with pytest.raises(Busy):
-        shared.reserve(record, ONE)
+        shared.reserve(record, "m", None, ONE)
     shared.settle(ticket, Used(30, 20, 7))
     assert time.perf_counter() - start < 0.05
     assert shared.pay() == 1
-    assert shared.reserve(other, ONE)
-    assert shared.usage(record)[0].used == 1
+    assert shared.reserve(other, "m", None, ONE)
+    assert shared.usage(account_of(record))[0].used == 1
 
-    alone = [shared.reserve_alone(record, Ask(5, 5, 0, 1)) for _ in range(10)]
+    alone = [shared.reserve_alone(record, "m", None, Ask(5, 5, 0, 1)) for _ in range(10)]
     with pytest.raises(LimitExceeded, match="0 of 10 requests per minute are left"):
-        shared.reserve_alone(record, Ask(5, 5, 0, 1))
+        shared.reserve_alone(record, "m", None, Ask(5, 5, 0, 1))
     for each in alone:
         shared.settle(each, Used(5, 5, 1))
     with pytest.raises(CountersUnavailable):
-        shared.reserve_alone(key(hard_budget=10), ONE)
+        shared.reserve_alone(key(hard_budget=10), "m", None, ONE)
 
     frozen.process.send_signal(signal.SIGCONT)
     assert frozen.answer() == "released"
     assert shared.pay() == 0
-    assert [use.used for use in shared.usage(record)] == [11, 80, 17]
-    assert [shared.spent(record).spent, shared.spent(record).reserved] == [17, 0]
+    assert [use.used for use in shared.usage(account_of(record))] == [11, 80, 17]
+    assert [shared.spent(account_of(record)).spent, shared.spent(account_of(record)).reserved] == [17, 0]
 
 
 def test_a_frozen_worker_that_is_killed_frees_the_lock(path: Path, shared_clock: SharedClock, child: Start) -> None:
@@ -110,9 +111,9 @@ def test_a_frozen_worker_that_is_killed_frees_the_lock(path: Path, shared_clock:
     _stopped(frozen.process.pid)
     shared = counters(path, shared_clock, 1)
     with pytest.raises(Busy):
-        shared.reserve(record, ONE)
+        shared.reserve(record, "m", None, ONE)
     frozen.kill()
-    assert shared.reserve(record, ONE)
+    assert shared.reserve(record, "m", None, ONE)
 
 
 def test_reset_at_start_waits_for_no_frozen_worker_and_is_made_good_later(
@@ -138,15 +139,15 @@ def test_a_file_grown_by_one_process_is_seen_by_the_others(path: Path, shared_cl
     first, second, look = (counters(path, shared_clock, number) for number in (0, 1, ONLOOKER))
     for slot in (0, 255, 256, 5_000):
         record = key(slot, requests_per_minute=3)
-        assert [use.used for use in look.usage(record)] == [0]
-        first.reserve(record, ONE)
-        second.reserve(record, ONE)
-        assert first.reserve(record, ONE).requests_remaining == 0
-        assert [use.used for use in look.usage(record)] == [3]
+        assert [use.used for use in look.usage(account_of(record))] == [0]
+        first.reserve(record, "m", None, ONE)
+        second.reserve(record, "m", None, ONE)
+        assert first.reserve(record, "m", None, ONE).requests_remaining == 0
+        assert [use.used for use in look.usage(account_of(record))] == [3]
     assert path.stat().st_blocks * 512 < 1 << 20
 
 
-@pytest.mark.parametrize("content", [b"x" * 4096, b"BFCOUNT1" + bytes(9000)])
+@pytest.mark.parametrize("content", [b"x" * 4096, b"BFCOUNT2" + bytes(9000)])
 def test_a_file_of_another_kind_is_refused_and_left_alone(
     path: Path, shared_clock: SharedClock, content: bytes
 ) -> None:
@@ -164,7 +165,7 @@ def test_a_file_that_cannot_be_opened_is_an_error_of_ours(tmp_path: Path, shared
     with pytest.raises(ValueError, match="64 at most"):
         counters(tmp_path / "c", shared_clock, 64)
     with pytest.raises(CountersUnavailable, match="outside"):
-        counters(tmp_path / "c", shared_clock).reserve(key(1 << 40, concurrency=1), ONE)
+        counters(tmp_path / "c", shared_clock).reserve(key(1 << 40, concurrency=1), "m", None, ONE)
 
 
 def _stopped(pid: int) -> None:

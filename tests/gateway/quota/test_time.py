@@ -7,6 +7,7 @@ import pytest
 
 from beffroi.core.errors import LimitExceeded
 from beffroi.gateway.quota import Ask, Used
+from beffroi.gateway.quota.scopes import account_of
 from tests.gateway.quota.support import DAY, HOUR, MINUTE, ONE, SECOND, HandClock, admitted, at_paris, counters, key
 
 FIRST, SECOND_BOOT = (1, 1), (2, 2)
@@ -22,7 +23,7 @@ def test_a_jump_of_the_wall_clock_opens_and_closes_no_rate(path: Path, clock: Ha
     assert admitted(shared, record, Ask(1, 1, 0, 0)) is None
     clock.pass_(41 * SECOND)
     assert sum(admitted(shared, record, Ask(1, 1, 0, 0)) is not None for _ in range(20)) == 10
-    assert shared.usage(record)[1].used == 20
+    assert shared.usage(account_of(record))[1].used == 20
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
@@ -30,7 +31,7 @@ def test_a_wall_clock_that_jumps_and_comes_back_opens_no_new_period(path: Path, 
     """Half an hour around midnight on the last day of the month."""
     clock = HandClock(wall=at_paris(2025, 11, 30, 23, 40) if jump > 0 else at_paris(2025, 12, 1, 0, 5))
     shared, record = counters(path, clock), key(hard_budget=10)
-    shared.settle(shared.reserve(record, Ask(0, 0, 10, 0)), Used(0, 0, 10))
+    shared.settle(shared.reserve(record, "m", None, Ask(0, 0, 10, 0)), Used(0, 0, 10))
     clock.wall += jump
     for _ in range(9):
         clock.pass_(MINUTE)
@@ -38,7 +39,7 @@ def test_a_wall_clock_that_jumps_and_comes_back_opens_no_new_period(path: Path, 
     clock.wall -= jump
     clock.pass_(2 * SECOND)
     assert admitted(shared, record, Ask(0, 0, 1, 0)) is None
-    assert shared.spent(record).spent == 10
+    assert shared.spent(account_of(record)).spent == 10
     if jump > 0:
         clock.pass_(at_paris(2025, 12, 1, 0, 0, 1) - clock.wall)
         assert admitted(shared, record, Ask(0, 0, 1, 0))
@@ -48,21 +49,21 @@ def test_a_wall_clock_that_was_set_right_is_believed_after_ten_minutes(path: Pat
     """A machine that started in 1970 finds its month."""
     clock.wall = 1_000 * SECOND
     shared, record = counters(path, clock), key(hard_budget=10)
-    shared.settle(shared.reserve(record, Ask(0, 0, 10, 0)), Used(0, 0, 10))
+    shared.settle(shared.reserve(record, "m", None, Ask(0, 0, 10, 0)), Used(0, 0, 10))
     clock.wall = at_paris(2025, 11, 12, 12)
     assert admitted(shared, record, Ask(0, 0, 10, 0)) is None
     for _ in range(12):
         clock.pass_(MINUTE)
         admitted(shared, key(1, concurrency=100))
     assert admitted(shared, record, Ask(0, 0, 10, 0))
-    assert shared.spent(record).starts_ns == at_paris(2025, 11, 1)
+    assert shared.spent(account_of(record)).starts_ns == at_paris(2025, 11, 1)
 
 
 def test_a_clock_set_back_for_good_forgives_nothing_and_blocks_nothing_for_ever(path: Path, clock: HandClock) -> None:
     """What was spent under a wrong later month counts in the right earlier one, and the right next month is free."""
     clock.wall = at_paris(2035, 1, 5)
     shared, record = counters(path, clock), key(hard_budget=10)
-    shared.settle(shared.reserve(record, Ask(0, 0, 10, 0)), Used(0, 0, 10))
+    shared.settle(shared.reserve(record, "m", None, Ask(0, 0, 10, 0)), Used(0, 0, 10))
     clock.wall = at_paris(2025, 11, 30, 12)
     for _ in range(12):
         clock.pass_(MINUTE)
@@ -78,16 +79,16 @@ def test_a_reboot_goes_on_where_the_wall_clock_says(path: Path, clock: HandClock
     shared = counters(path, clock, boot=FIRST)
     record = key(requests_per_minute=10, output_tokens_per_hour=100, output_tokens_per_day=1000, hard_budget=1000)
     for _ in range(10):
-        shared.settle(shared.reserve(record, Ask(5, 5, 20, 0)), Used(5, 5, 7))
-    shared.reserve(key(1, hard_budget=100, concurrency=3), Ask(0, 0, 60, 0))
+        shared.settle(shared.reserve(record, "m", None, Ask(5, 5, 20, 0)), Used(5, 5, 7))
+    shared.reserve(key(1, hard_budget=100, concurrency=3), "m", None, Ask(0, 0, 60, 0))
     shared.close()
     clock.wall += down
     clock.mono = uptime * SECOND
     again = counters(path, clock, boot=SECOND_BOOT)
-    used = [use.used for use in again.usage(record)]
+    used = [use.used for use in again.usage(account_of(record))]
     assert used == [10 * (down < MINUTE), 50 * (down < HOUR), 50 * (down < DAY), 70]
     assert (admitted(again, record, Ask(1, 1, 1, 0)) is None) == (down < MINUTE)
-    assert [use.used for use in again.usage(key(1, hard_budget=100, concurrency=3))] == [0, 0]
+    assert [use.used for use in again.usage(account_of(key(1, hard_budget=100, concurrency=3)))] == [0, 0]
 
 
 def test_a_reboot_with_a_wall_clock_in_the_past_does_not_turn_time_back(path: Path, clock: HandClock) -> None:
@@ -95,13 +96,13 @@ def test_a_reboot_with_a_wall_clock_in_the_past_does_not_turn_time_back(path: Pa
     shared, record = counters(path, clock, boot=FIRST), key(requests_per_minute=10)
     clock.pass_(5 * SECOND)
     for _ in range(10):
-        shared.reserve(record, ONE)
+        shared.reserve(record, "m", None, ONE)
     clock.wall, clock.mono = 0, 0
     again = counters(path, clock, boot=SECOND_BOOT)
     with pytest.raises(LimitExceeded):
-        again.reserve(record, ONE)
+        again.reserve(record, "m", None, ONE)
     clock.pass_(62 * SECOND)
-    assert again.reserve(record, ONE)
+    assert again.reserve(record, "m", None, ONE)
 
 
 def test_a_region_from_the_future_starts_anew(path: Path, clock: HandClock) -> None:
@@ -109,9 +110,9 @@ def test_a_region_from_the_future_starts_anew(path: Path, clock: HandClock) -> N
     shared, record = counters(path, clock), key(requests_per_minute=10, hard_budget=100)
     clock.pass_(400 * DAY)
     for _ in range(10):
-        shared.settle(shared.reserve(record, ONE), Used(0, 0, 5))
+        shared.settle(shared.reserve(record, "m", None, ONE), Used(0, 0, 5))
     clock.pass_(-400 * DAY)
-    assert shared.usage(record)[0].used <= 10
+    assert shared.usage(account_of(record))[0].used <= 10
     assert sum(admitted(shared, record) is not None for _ in range(20)) == 10
 
 
@@ -119,12 +120,12 @@ def test_a_second_process_of_the_same_boot_joins_the_time_of_the_first(path: Pat
     """No rebase, even if the wall clock has moved since."""
     first, record = counters(path, clock, boot=FIRST), key(requests_per_minute=10)
     for _ in range(4):
-        first.reserve(record, ONE)
+        first.reserve(record, "m", None, ONE)
     clock.wall += 5 * HOUR
     second = counters(path, clock, 1, boot=FIRST)
-    assert second.usage(record)[0].used == 4
+    assert second.usage(account_of(record))[0].used == 4
     for _ in range(6):
-        second.reserve(record, ONE)
+        second.reserve(record, "m", None, ONE)
     assert admitted(first, record) is None
 
 
@@ -140,7 +141,7 @@ def test_retry_after_is_when_a_retry_succeeds(path: Path, clock: HandClock, limi
         admitted(shared, record, ask)
         clock.pass_(length / 37)
     with pytest.raises(LimitExceeded) as caught:
-        shared.reserve(record, ask)
+        shared.reserve(record, "m", None, ask)
     assert caught.value.limit == limit
     wait = caught.value.retry_after
     assert wait is not None and 0 < wait < length / SECOND
@@ -153,9 +154,9 @@ def test_retry_after_is_when_a_retry_succeeds(path: Path, clock: HandClock, limi
 def test_the_limit_that_takes_longest_to_return_is_the_one_named(path: Path, clock: HandClock) -> None:
     """A retry after the shorter wait would fail again."""
     shared, record = counters(path, clock), key(requests_per_minute=1, output_tokens_per_day=5)
-    shared.reserve(record, Ask(5, 5, 0, 0))
+    shared.reserve(record, "m", None, Ask(5, 5, 0, 0))
     with pytest.raises(LimitExceeded) as caught:
-        shared.reserve(record, Ask(5, 5, 0, 0))
+        shared.reserve(record, "m", None, Ask(5, 5, 0, 0))
     assert caught.value.limit == "output_tokens_per_day"
     assert "0 of 5 output tokens per day are left" in caught.value.message
 
@@ -164,4 +165,4 @@ def test_a_request_larger_than_its_limit_is_told_so(path: Path, clock: HandClock
     """Waiting would not help."""
     shared = counters(path, clock)
     with pytest.raises(LimitExceeded, match="needs about 11 tokens, more than the limit of 10 per minute"):
-        shared.reserve(key(tokens_per_minute=10), Ask(11, 1, 0, 0))
+        shared.reserve(key(tokens_per_minute=10), "m", None, Ask(11, 1, 0, 0))

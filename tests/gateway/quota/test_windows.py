@@ -7,6 +7,7 @@ import pytest
 
 from beffroi.core.errors import LimitExceeded
 from beffroi.gateway.quota import NO_TICKET, Ask, Used
+from beffroi.gateway.quota.scopes import account_of
 from tests.gateway.quota.support import DAY, HOUR, MINUTE, NOTHING, ONE, SECOND, HandClock, admitted, counters, key
 
 WINDOWS = [
@@ -60,9 +61,9 @@ def test_all_limits_are_taken_together_or_not_at_all(path: Path, clock: HandCloc
     both = key(requests_per_minute=100, tokens_per_minute=1000, concurrency=50, output_tokens_per_day=10)
     for _ in range(30):
         assert admitted(shared, both, Ask(1, 11, 0, 0)) is None
-    assert [use.used for use in shared.usage(both)] == [0, 0, 0, 0]
+    assert [use.used for use in shared.usage(account_of(both))] == [0, 0, 0, 0]
     assert admitted(shared, both, Ask(1, 10, 0, 0))
-    assert [use.used for use in shared.usage(both)] == [1, 1, 10, 1]
+    assert [use.used for use in shared.usage(account_of(both))] == [1, 1, 10, 1]
 
 
 def test_what_was_estimated_too_high_can_be_used_at_once(path: Path, clock: HandClock) -> None:
@@ -70,11 +71,11 @@ def test_what_was_estimated_too_high_can_be_used_at_once(path: Path, clock: Hand
     shared = counters(path, clock)
     record = key(tokens_per_minute=100, output_tokens_per_hour=100, output_tokens_per_day=100)
     for seconds in (0, 1, 20, 40):
-        ticket = shared.reserve(record, Ask(100, 100, 0, 0))
+        ticket = shared.reserve(record, "m", None, Ask(100, 100, 0, 0))
         clock.pass_(seconds * SECOND)
         assert admitted(shared, record, Ask(1, 1, 0, 0)) is None
         shared.settle(ticket, Used(0, 0, 0))
-        assert [use.used for use in shared.usage(record)] == [0, 0, 0]
+        assert [use.used for use in shared.usage(account_of(record))] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("lasts", [0, 5, 59, 61, 90, 3599, 3700, 86_000, 90_000])
@@ -85,29 +86,29 @@ def test_a_settled_request_leaves_exactly_its_use_in_the_windows_that_still_hold
     """A long stream whose start has left the minute must not lower the minute of others."""
     shared = counters(path, clock)
     record = key(tokens_per_minute=10**6, output_tokens_per_hour=10**6, output_tokens_per_day=10**6)
-    long = shared.reserve(record, Ask(1000, 500, 0, 0))
+    long = shared.reserve(record, "m", None, Ask(1000, 500, 0, 0))
     clock.pass_(lasts * SECOND)
-    other = shared.reserve(record, Ask(70, 7, 0, 0))
+    other = shared.reserve(record, "m", None, Ask(70, 7, 0, 0))
     shared.settle(long, Used(400, made, 0))
     shared.settle(other, Used(70, 7, 0))
     here = [70 + 400 * (lasts <= 60), 7 + made * (lasts <= 3600), 7 + made * (lasts <= 86_400)]
-    assert [use.used for use in shared.usage(record)] == here
+    assert [use.used for use in shared.usage(account_of(record))] == here
     for limit, used, asks in (("tokens_per_minute", here[0], (1, 0)), ("output_tokens_per_hour", here[1], (0, 1))):
         full = key(**{limit: used})
         assert admitted(shared, full, Ask(*asks, 0, 0)) is None
         assert admitted(shared, key(**{limit: used + 1}), Ask(*asks, 0, 0))
     clock.pass_(DAY + HOUR)
-    assert [use.used for use in shared.usage(record)] == [0, 0, 0]
+    assert [use.used for use in shared.usage(account_of(record))] == [0, 0, 0]
 
 
 def test_what_was_estimated_too_low_counts_from_when_it_is_known(path: Path, clock: HandClock) -> None:
     """A debt, and it keeps the next request out."""
     shared, record = counters(path, clock), key(tokens_per_minute=100)
-    ticket = shared.reserve(record, Ask(10, 5, 0, 0))
+    ticket = shared.reserve(record, "m", None, Ask(10, 5, 0, 0))
     clock.pass_(50 * SECOND)
     shared.settle(ticket, Used(250, 200, 0))
     clock.pass_(15 * SECOND)
-    assert shared.usage(record)[0].used == 240
+    assert shared.usage(account_of(record))[0].used == 240
     assert admitted(shared, record, Ask(1, 1, 0, 0)) is None
     clock.pass_(46 * SECOND)
     assert admitted(shared, record, Ask(1, 1, 0, 0))
@@ -116,11 +117,11 @@ def test_what_was_estimated_too_low_counts_from_when_it_is_known(path: Path, clo
 def test_concurrency_counts_what_is_open(path: Path, clock: HandClock) -> None:
     """And a ticket settled twice gives back once."""
     shared, record = counters(path, clock), key(concurrency=2)
-    first, second = shared.reserve(record, ONE), shared.reserve(record, ONE)
+    first, second = shared.reserve(record, "m", None, ONE), shared.reserve(record, "m", None, ONE)
     assert admitted(shared, record) is None
     for _ in range(3):
         shared.settle(first, NOTHING)
-    assert shared.usage(record)[0].used == 1
+    assert shared.usage(account_of(record))[0].used == 1
     assert admitted(shared, record)
     assert admitted(shared, record) is None
     shared.settle(second, NOTHING)
@@ -130,35 +131,35 @@ def test_concurrency_counts_what_is_open(path: Path, clock: HandClock) -> None:
 def test_a_key_without_limits_is_not_counted(path: Path, clock: HandClock) -> None:
     """It touches no memory, and its headers say nothing."""
     shared, record = counters(path, clock), key(4000)
-    ticket = shared.reserve(record, Ask(10**9, 10**9, 10**9, 10**9))
+    ticket = shared.reserve(record, "m", None, Ask(10**9, 10**9, 10**9, 10**9))
     assert ticket is NO_TICKET
     assert ticket.requests_limit is None
     shared.settle(ticket, Used(1, 1, 1))
-    assert shared.usage(record) == ()
+    assert shared.usage(account_of(record)) == ()
     assert path.stat().st_size < 10_000
 
 
 def test_a_ticket_says_what_the_headers_need(path: Path, clock: HandClock) -> None:
     """Limit, what is left, and when the minute is whole again."""
     shared, record = counters(path, clock), key(requests_per_minute=3, concurrency=50)
-    tickets = [shared.reserve(record, ONE) for _ in range(3)]
+    tickets = [shared.reserve(record, "m", None, ONE) for _ in range(3)]
     assert [each.requests_limit for each in tickets] == [3, 3, 3]
     assert [each.requests_remaining for each in tickets] == [2, 1, 0]
     assert tickets[0].requests_reset == 61
     clock.pass_(61 * SECOND)
-    assert shared.reserve(record, ONE).requests_remaining == 2
+    assert shared.reserve(record, "m", None, ONE).requests_remaining == 2
     with pytest.raises(LimitExceeded) as caught:
         for _ in range(9):
-            shared.reserve(record, ONE)
+            shared.reserve(record, "m", None, ONE)
     assert caught.value.requests == (3, 0, 61)
-    assert shared.reserve(key(1, concurrency=1), ONE).requests_limit is None
+    assert shared.reserve(key(1, concurrency=1), "m", None, ONE).requests_limit is None
 
 
 def test_limits_that_change_hold_from_the_next_request(path: Path, clock: HandClock) -> None:
     """What was counted under the old limits counts under the new ones."""
     shared = counters(path, clock)
     for _ in range(5):
-        shared.reserve(key(requests_per_minute=10), Ask(10, 10, 0, 0))
+        shared.reserve(key(requests_per_minute=10), "m", None, Ask(10, 10, 0, 0))
     assert admitted(shared, key(requests_per_minute=5)) is None
     assert admitted(shared, key(tokens_per_minute=50), Ask(1, 1, 0, 0)) is None
     assert admitted(shared, key(tokens_per_minute=51), Ask(1, 1, 0, 0))
@@ -168,7 +169,7 @@ def test_counts_beyond_reason_are_capped_and_break_nothing(path: Path, clock: Ha
     """A hostile engine may report any number."""
     shared, record = counters(path, clock), key(requests_per_minute=100, soft_budget=10**9)
     for count in (10**30, -5, 1 << 63):
-        shared.settle(shared.reserve(record, ONE), Used(count, count, 0))
-    assert shared.usage(record)[0].used == 3
+        shared.settle(shared.reserve(record, "m", None, ONE), Used(count, count, 0))
+    assert shared.usage(account_of(record))[0].used == 3
     assert admitted(shared, key(tokens_per_minute=100), Ask(10**40, 10**40, 0, 0)) is None
     assert admitted(shared, key(1, hard_budget=10**18), Ask(1, 1, 10**40, 10**40)) is None

@@ -93,7 +93,10 @@ def apply(file: Path, prune: bool, yes: bool, control: Control, out: show.Output
 
 @click.command(short_help="Print a file of the tenants that are there.")
 @click.option(
-    "--org", "organisation", metavar="ORG", help="Only this organisation; all that may be seen when left out."
+    "--org",
+    "organisation",
+    metavar="ORG",
+    help="Only this organisation; all of them when left out, an admin key's own with --control.",
 )
 @control_options
 @show.output_options(csv=False)
@@ -102,7 +105,8 @@ def export(organisation: str | None, control: Control, out: show.Output) -> None
 
     Keys are in it as what they may do, never as themselves.
     """
-    query = {"organisation": organisation} if organisation else {}
+    wanted = organisation or ("" if control.url else "*")
+    query = {"organisation": wanted} if wanted else {}
     document = control.call("GET", "/api/v1/export", query=query)["document"]
     if out.kind == "json":
         show.as_json(document)

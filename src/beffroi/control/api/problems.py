@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from beffroi.core.errors import AuthenticationError, BeffroiError, InternalError
 from beffroi.store.server import is_of_server
+from beffroi.store.vault import VaultError
 from beffroi.telemetry import logs
 
 log = logs.Logger("control.api")
@@ -88,6 +89,12 @@ async def not_answered(request: Request, error: Exception) -> Response:
     return problem(503, "database_unavailable", detail, headers={"retry-after": "5"})
 
 
+async def closed(request: Request, error: VaultError) -> Response:
+    """What was sealed does not open."""
+    log.error("the vault does not open what a page needs", path=request.url.path, reason=str(error))
+    return problem(503, "vault_closed", "a secret that this needs cannot be opened now; the log says why")
+
+
 async def failed(request: Request, error: Exception) -> Response:
     """A fault of ours."""
     log.error("a page failed", path=request.url.path, exc_info=error)
@@ -99,5 +106,6 @@ HANDLERS: dict[Any, Any] = {
     HTTPException: not_found,
     SQLAlchemyError: not_answered,
     OSError: not_stored,
+    VaultError: closed,
     Exception: failed,
 }

@@ -6,12 +6,19 @@ In: the `OPERATIONS` of the domains. Out: one table. Whoever adds a domain adds 
 
 from beffroi.control.api import installation, keys
 from beffroi.control.api.operation import Operation
+from beffroi.control.declare import routes as declare
+from beffroi.control.operations import routes as operations
 from beffroi.control.rotation import routes as rotations
+from beffroi.control.tenancy import routes as tenancy
 from beffroi.control.webhooks import routes as webhooks
 
+PREFIX = "/api/v1"
 OPERATIONS: tuple[Operation, ...] = (
     *installation.OPERATIONS,
     *keys.OPERATIONS,
+    *operations.OPERATIONS,
+    *tenancy.OPERATIONS,
     *rotations.OPERATIONS,
     *webhooks.OPERATIONS,
+    *declare.OPERATIONS,
 )

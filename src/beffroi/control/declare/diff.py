@@ -17,6 +17,7 @@ from beffroi.control.declare.state import HOUSE, KINDS, Thing
 
 Act = Literal["create", "update", "delete"]
 APPLY = "apply"
+_NOT_ADOPTED = frozenset({"organisation"})  # a file that only speaks of what is in it does not take it over
 _PRUNED = frozenset({"project"})  # these are never deleted, what was used in them is in the ledger: they are suspended
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -127,7 +128,7 @@ def _change(wanted: Thing, held: Thing | None) -> Change | None:
         for name in names
         if held.fields.get(name) != wanted.fields.get(name)
     )
-    adopted = held.managed_by != APPLY
+    adopted = held.managed_by != APPLY and held.ref.kind not in _NOT_ADOPTED
     return Change("update", fields, wanted, held, adopted) if fields or adopted else None
 
 

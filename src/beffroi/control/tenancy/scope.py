@@ -3,12 +3,12 @@
 
 In: a connection, who acts, the organisation acted on. Out: statements that reach nothing of another organisation, nor of
 another project where the role is narrowed to one; events of what was done.
-A table is reached only if `_TABLES` says how; on PostgreSQL row-level security says the same once more (0003).
+A table is reached only if `statements.HOW` says how; on PostgreSQL row-level security says the same once more (0003).
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
@@ -31,8 +31,8 @@ from sqlalchemy import (
 
 from beffroi.control import events
 from beffroi.control.tenancy.permissions import Permission, Role, allowed
+from beffroi.control.tenancy.statements import HOW, How, TenantInsert, TenantUpdate
 from beffroi.core.errors import BadRequest, Conflict, ObjectNotFound, PermissionDenied, PreconditionFailed
-from beffroi.store import administration as a
 from beffroi.store import tables as t
 from beffroi.store.engine import reading
 
@@ -80,85 +80,6 @@ class Actor(msgspec.Struct, frozen=True):
 
 SOCKET = Actor("cli", "cli", Role.OPERATOR, EVERY, door="cli")
 CONTROL = Actor("control", "control", Role.OPERATOR, EVERY, door="control")
-
-
-class _How(msgspec.Struct, frozen=True):
-    """How a table is kept apart.
-
-    Attributes:
-        organisation, project: its columns; no project: see `through` and `closed`.
-        through: (column, table, column there): it belongs where that row belongs.
-        house: rows of the house (organisation `*`) can be read by everybody.
-        own: the column that must be the actor's id: nobody reads another's.
-        closed: not for those who are narrowed to one project; `read`: they may read it.
-    """
-
-    organisation: str = "organisation"
-    project: str = ""
-    through: tuple[str, Table, str] | None = None
-    house: bool = False
-    own: str = ""
-    closed: bool = False
-    read: bool = False
-
-
-_TABLES: dict[Table, _How] = {
-    t.organisations: _How(organisation="id", closed=True, read=True),
-    t.projects: _How(project="id"),
-    t.keys: _How(project="project"),
-    t.events: _How(project="project"),
-    t.exchanges: _How(project="project"),
-    t.open_intents: _How(project="project"),
-    t.refusals: _How(project="project"),
-    a.members: _How(project="project"),
-    a.service_accounts: _How(project="project"),
-    a.ai_systems: _How(project="project"),
-    a.admin_keys: _How(project="project"),
-    a.tiers: _How(house=True, closed=True, read=True),
-    a.quotas: _How(project="project"),
-    a.quota_terms: _How(through=("quota", a.quotas, "id")),
-    a.budget_alerts: _How(closed=True),
-    a.key_uses: _How(through=("key_id", t.keys, "id")),
-    a.rotations: _How(project="project"),
-    a.idempotency: _How(own="actor"),
-    a.operations: _How(closed=True),
-    a.webhooks: _How(closed=True),
-    a.outbox: _How(closed=True),
-}
-NOT_OF_TENANTS = frozenset({t.spool_offsets, a.changes, a.revisions, a.replicas, a.shared_secrets})
-
-
-class _Insert(Insert):
-    """An insert whose organisation is set, and its project where the actor reaches one only."""
-
-    inherit_cache = True
-    project = ""
-
-    def values(self, *args: Any, **values: Any) -> Self:
-        """As `Insert.values`, one row, by name."""
-        return super().values(_kept(args, values, self.table, self.project))
-
-
-class _Update(Update):
-    """An update that moves no row to another organisation, nor out of the actor's project."""
-
-    inherit_cache = True
-    project = ""
-
-    def values(self, *args: Any, **values: Any) -> Self:
-        """As `Update.values`, by name."""
-        return super().values(_kept(args, values, self.table, self.project))
-
-
-def _kept(args: tuple[Any, ...], values: dict[str, Any], table: Any, project: str) -> dict[str, Any]:
-    how = _TABLES[table]
-    for each in args:
-        values = {**dict(each), **values}
-    if not all(isinstance(name, str) for name in values) or (how.organisation in values and how.organisation != "id"):
-        raise TypeError(f"values of {table.name} are given by name, and the organisation is that of the scope")
-    if project and how.project not in ("", "id") and values.get(how.project, project) != project:
-        raise PermissionDenied(f"this role reaches the project `{project}` alone", param=how.project)
-    return values
 
 
 class Scope:
@@ -216,7 +137,7 @@ class Scope:
         Raises:
             PermissionDenied: the actor is narrowed to one project, and the table concerns all of them.
         """
-        how = _TABLES[table]
+        how = HOW[table]
         parts: list[ColumnElement[bool]] = [true()]
         if self.organisation != EVERY:
             column = table.c[how.organisation]
@@ -228,7 +149,7 @@ class Scope:
             parts += self._narrowed(table, how, write)
         return and_(*parts)
 
-    def _narrowed(self, table: Table, how: _How, write: bool) -> Iterator[ColumnElement[bool]]:
+    def _narrowed(self, table: Table, how: How, write: bool) -> Iterator[ColumnElement[bool]]:
         if how.project:
             yield table.c[how.project] == self.actor.project
         if how.through is not None:
@@ -250,14 +171,14 @@ class Scope:
         Args:
             organisation: in a scope of all, whose row it is; `*`: the house's own.
         """
-        how = _TABLES[table]
+        how = HOW[table]
         every = self.organisation == EVERY
         mine = organisation if every else self.organisation
         if mine is None or (how.organisation == "id" and not every):
             raise TypeError(f"a row of {table.name} is not made like that: whose is it?")
         if self.actor.project and how.closed:
             raise self._for_all()
-        statement = _Insert(table)
+        statement = TenantInsert(table)
         statement.project = self.actor.project
         set_: dict[str, str] = {} if how.organisation == "id" else {how.organisation: mine}
         if self.actor.project and how.project not in ("", "id"):
@@ -266,7 +187,7 @@ class Scope:
 
     def update(self, table: Table) -> Update:
         """An update of what may be changed."""
-        statement = _Update(table)
+        statement = TenantUpdate(table)
         statement.project = self.actor.project
         return statement.where(self.condition(table, write=True))
 

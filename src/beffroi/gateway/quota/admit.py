@@ -5,15 +5,17 @@ In: a parsed request and its key. Out: `x.ticket`, `x.price`, `x.max_tokens`; or
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from beffroi.core.clock import Clock
+from beffroi.core.errors import CountersUnavailable
 from beffroi.core.exchange import PAUSE, TURN, Exchange
 from beffroi.core.money import MILLION
 from beffroi.core.price import bound_of, price_at
 from beffroi.core.snapshot import ModelSpec
-from beffroi.gateway.quota.counters import MappedCounters
 from beffroi.gateway.quota.estimate import Estimator
+from beffroi.gateway.quota.port import Counters, Held, Needs
 from beffroi.gateway.quota.terms import Ask, Busy, Used
 from beffroi.wire.openai.request import Request
 
@@ -28,7 +30,7 @@ class Admitting(Protocol):
 
     loop: asyncio.AbstractEventLoop
     clock: Clock
-    counters: MappedCounters
+    counters: Counters
     estimator: Estimator
 
 
@@ -47,7 +49,7 @@ def output_limit(x: Exchange, spec: ModelSpec, *, must: bool) -> tuple[int | Non
     """(bound to send per answer, bound to reserve for all answers).
 
     More than the model can give is clamped, not refused; more than its context holds is left out, so that the engine
-    takes what is left of it. A hard budget (`must`) needs a bound: the model's default is sent where there is none.
+    takes what is left of it. A hard limit on money (`must`) needs a bound: the model's default is sent where there is none.
     """
     request = x.request
     if request.endpoint == "embeddings":
@@ -62,47 +64,56 @@ def output_limit(x: Exchange, spec: ModelSpec, *, must: bool) -> tuple[int | Non
 
 
 async def admit(x: Exchange, house: Admitting) -> None:
-    """Reserve what the request needs under every limit of its key.
+    """Reserve what the request needs under every limit of its key and of the quotas that match it.
 
     Raises:
         LimitExceeded: the error names the limit, what is left, and when it returns.
-        CountersUnavailable: the counters stay locked for 20 ms, and the key has a hard budget.
+        CountersUnavailable: the counters stay locked for 20 ms, and there is a hard limit on money.
     """
     key, spec = x.key, x.model.spec
-    limits = key.limits  # type: ignore[union-attr]  # authenticate has set it
+    counters, user = house.counters, x.request.user
+    needs = counters.needs(key, spec.id)  # type: ignore[arg-type]  # authenticate has set it
     prices = spec.prices
     always = len(prices) == 1 and not prices[0].effective
     x.price = price = prices[0] if always else price_at(prices, x.wall_ns // 1_000_000_000)
-    x.max_tokens, reserve = output_limit(x, spec, must=limits.hard_budget is not None)
+    x.max_tokens, reserve = output_limit(x, spec, must=needs.hard)
     likely_input, likely_output = house.estimator.expect(spec.id, len(x.body), reserve)
     x.input_estimate = likely_input
-    bound = bound_of(input_bound(x, spec), reserve, price) if limits.hard_budget is not None else 0
-    estimate = (
-        (likely_input * price.input + likely_output * price.output) // MILLION if limits.soft_budget is not None else 0
-    )
-    ask = Ask(likely_input + likely_output, likely_output, bound, estimate)
+    bound = bound_of(input_bound(x, spec), reserve, price) if needs.hard else 0
+    estimate = (likely_input * price.input + likely_output * price.output) // MILLION if needs.soft else 0
+    x.ask = ask = Ask(likely_input + likely_output, likely_output, bound, estimate)
     if x.model.fallbacks:
-        ask = _with_fallbacks(x, house, ask)
-    deadline = 0.0
-    while True:
-        try:
-            x.ticket = house.counters.reserve(key, ask)  # type: ignore[arg-type]
-            return
-        except Busy:
-            now = house.loop.time()
-            deadline = deadline or now + WAIT_SECONDS
-            if now >= deadline:
-                x.ticket = house.counters.reserve_alone(key, ask)  # type: ignore[arg-type]
-                return
+        x.ask = ask = _with_fallbacks(x, house, ask, needs)
+    try:  # the way of nearly every request, without a closure
+        x.ticket = counters.reserve(key, spec.id, user, ask)  # type: ignore[arg-type]
+    except Busy:
+        x.ticket = await _wait(
+            x,
+            house,
+            lambda: counters.reserve(key, spec.id, user, ask),  # type: ignore[arg-type]
+            lambda: counters.reserve_alone(key, spec.id, user, ask),  # type: ignore[arg-type]
+        )
+
+
+async def _wait(x: Exchange, house: Admitting, again: Callable[[], Held], alone: Callable[[], Held]) -> Held:
+    """Ask again each millisecond while the counters are busy; after 20 ms decide alone."""
+    deadline = house.loop.time() + WAIT_SECONDS
+    while house.loop.time() < deadline:
         house.loop.call_later(0.001, x.resume, TURN)
         x.awaiting = TURN
         await PAUSE
+        try:
+            return again()
+        except Busy:
+            continue
+    return alone()
 
 
-def _with_fallbacks(x: Exchange, house: Admitting, ask: Ask) -> Ask:
+def _with_fallbacks(x: Exchange, house: Admitting, ask: Ask, needs: Needs) -> Ask:
     """What the dearest of the model and its fallbacks may need, and in `x.fallbacks` those that may take this request.
 
-    The key must be permitted a fallback as any other model, and the fallback must serve what is asked for.
+    The key must be permitted a fallback as any other model, and the fallback must serve what is asked for. Quotas of a
+    fallback are reserved when it takes over (`take_over`); what they need to know of the request is in the ask already.
     """
     key = x.key
     assert key is not None  # noqa: S101 - authenticate came first
@@ -111,30 +122,56 @@ def _with_fallbacks(x: Exchange, house: Admitting, ask: Ask) -> Ask:
         for model in x.model.fallbacks
         if x.endpoint in model.spec.endpoints and (key.models is None or model.spec.id in key.models)
     )
-    must, soft = key.limits.hard_budget is not None, key.limits.soft_budget is not None
     for model in x.fallbacks:
         spec: ModelSpec = model.spec
+        its = house.counters.needs(key, spec.id)
+        must, soft = needs.hard or its.hard, needs.soft or its.soft
         price = price_at(spec.prices, x.wall_ns // 1_000_000_000)
         reserve = output_limit(x, spec, must=must)[1]
         likely_input, likely_output = house.estimator.expect(spec.id, len(x.body), reserve)
         ask = Ask(
             max(ask.tokens, likely_input + likely_output),
             max(ask.output, likely_output),
-            max(ask.bound, bound_of(input_bound(x, spec), reserve, price)) if must else 0,
-            max(ask.estimate, (likely_input * price.input + likely_output * price.output) // MILLION) if soft else 0,
+            max(ask.bound, bound_of(input_bound(x, spec), reserve, price)) if must else ask.bound,
+            max(ask.estimate, (likely_input * price.input + likely_output * price.output) // MILLION)
+            if soft
+            else ask.estimate,
         )
     return ask
 
 
-def take_over(x: Exchange, house: Admitting, model: Any) -> None:
-    """Go on with the next fallback: its price and its bounds, under the reservation that was made for the dearest."""
-    spec: ModelSpec = model.spec
-    limits = x.key.limits  # type: ignore[union-attr]  # authenticate has set it
+async def take_over(x: Exchange, house: Admitting, model: Any) -> None:
+    """Go on with the next fallback: its price, its bounds and its own quotas, for the rest the reservation that was made.
+
+    Raises:
+        LimitExceeded: a quota of the fallback has no room: the request ends here, and the error says which.
+        CountersUnavailable: as `admit`.
+    """
+    key, spec = x.key, model.spec
+    counters, user, ask = house.counters, x.request.user, x.ask
+    assert key is not None  # noqa: S101 - authenticate came first
     x.fallbacks = x.fallbacks[x.fallbacks.index(model) + 1 :]
+    ticket = x.ticket
+    try:
+        x.ticket = counters.move(ticket, key, spec.id, user, ask)
+    except Busy:
+        x.ticket = await _wait(
+            x,
+            house,
+            lambda: counters.move(ticket, key, spec.id, user, ask),
+            lambda: _stay(ticket, counters.needs(key, spec.id)),
+        )
     x.model, x.spent = model, len(x.tried)
     x.price = price_at(spec.prices, x.wall_ns // 1_000_000_000)
-    x.max_tokens, reserve = output_limit(x, spec, must=limits.hard_budget is not None)
+    x.max_tokens, reserve = output_limit(x, spec, must=counters.needs(key, spec.id).hard)
     x.input_estimate = house.estimator.expect(spec.id, len(x.body), reserve)[0]
+
+
+def _stay(ticket: Held, needs: Needs) -> Held:
+    """The failure matrix for a fallback's own quotas: rates open, hard limits on money closed."""
+    if needs.hard:
+        raise CountersUnavailable("the counters of a fallback's budget cannot be reached; try again", retry_after=1.0)
+    return ticket
 
 
 def give_back(x: Exchange, house: Admitting) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What still has to be written: settlements that met a held lock, and what dead workers held.
 
-In: amounts owed per key, columns of the dead. Out: the same, in the shared words, as soon as the key's lock is free.
-Bounded: amounts are added up per key, not listed.
+In: amounts owed per slot, columns of the dead. Out: the same, in the shared words, as soon as the slot's lock is free.
+Bounded: amounts are added up per slot, not listed.
 """
 
 from contextlib import suppress
@@ -12,6 +12,7 @@ from beffroi.gateway.quota import layout
 from beffroi.gateway.quota.layout import (
     BOUND,
     ESTIMATE,
+    MONTH_SPENT,
     ORPHAN_BOUND,
     ORPHAN_ESTIMATE,
     ORPHAN_UNTIL,
@@ -76,7 +77,7 @@ class Arrears:
     def find_orphans(self, worker: int) -> None:
         """Note everything in a dead worker's columns; its successor must not have reserved anything yet."""
         words = self._table.words
-        for block in range(self._file.slots // layout.BLOCK):
+        for block in range(self._file.first_block, self._file.slots // layout.BLOCK):
             start = layout.block_start(block) + worker * layout.WORKER_WORDS
             cells = words[start : start + layout.WORKER_WORDS].tolist()
             if not any(cells):
@@ -99,6 +100,7 @@ class Arrears:
             words = self._table.words
             for field, value in (
                 (SPENT, owed.cost),
+                (MONTH_SPENT, owed.cost),
                 (REQUESTS, owed.requests),
                 (TOKENS, owed.tokens),
                 (OUTPUT, owed.output),

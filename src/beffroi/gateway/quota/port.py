@@ -8,7 +8,7 @@ does what it must in the background, and is asked again every millisecond; after
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from beffroi.core.snapshot import KeyDelta, KeyRecord, QuotaRecord
 from beffroi.gateway.quota.scopes import Account
@@ -85,8 +85,8 @@ class Counters(Protocol):
         """
         ...
 
-    def move(self, ticket: Held, key: KeyRecord, model: str, end_user: str | None) -> Held:
-        """Go on with another model (a fallback): what only the new one counts in is reserved, by the ticket's own ask.
+    def move(self, ticket: Any, key: KeyRecord, model: str, end_user: str | None, ask: Ask) -> Held:
+        """Go on with another model (a fallback): what only the new one counts in is reserved.
 
         What only the old one counted in is settled as used for nothing. Returns the ticket to go on with; after an error
         the old one still holds all it held.
@@ -96,7 +96,7 @@ class Counters(Protocol):
         """
         ...
 
-    def settle(self, ticket: Held, used: Used) -> None:
+    def settle(self, ticket: Any, used: Used) -> None:
         """Put what was used in the place of what was held. Never raises; a ticket already settled is left alone."""
         ...
 

@@ -5,7 +5,7 @@ In: quota records of the snapshot, and their changes. Out: the accounts of a key
 A quota's dated terms are read with the worker's own clock: one that begins at midnight needs nobody to tell it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -39,6 +39,11 @@ def account_of(key: KeyRecord) -> Account:
 def quota_account(quota: QuotaRecord, limits: Limits, end_user: str | None = None) -> Account:
     """A quota with the limits that are in force; of one that each end user has, that of `end_user`."""
     return Account(quota.slot, limits, name_of(quota, end_user), quota.each_end_user, end_user)
+
+
+def others_account(quota: QuotaRecord, limits: Limits) -> Account:
+    """Where end users count together for whom there was no place of their own."""
+    return Account(quota.slot, limits, name_of(quota).replace("of each end user", "of all other end users", 1), True)
 
 
 def name_of(quota: QuotaRecord, end_user: str | None = None) -> str:
@@ -82,7 +87,7 @@ class Scopes:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def __iter__(self) -> Iterable[QuotaRecord]:  # type: ignore[misc]
+    def __iter__(self) -> Iterator[QuotaRecord]:
         return iter(self._by_id.values())
 
     def get(self, quota_id: str) -> QuotaRecord | None:
@@ -106,6 +111,16 @@ class Scopes:
             if not those:
                 del self._index[place]
         return quota
+
+    def concern(self, organisation: str, project: str, key_slot: int) -> bool:
+        """Whether any quota matches requests of this key, for whatever model."""
+        index = self._index
+        return bool(index) and any(
+            (an_organisation, a_project, a_key) in index
+            for an_organisation in {"", organisation}
+            for a_project in {"", project}
+            for a_key in (None, key_slot)
+        )
 
     def matching(self, organisation: str, project: str, key_slot: int, model: str) -> list[QuotaRecord]:
         """Every quota that a request of this key for this model counts in, by slot."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arithmetic of limits over mapped words. No locks, no files: whoever calls holds the key's lock.
+"""The arithmetic of limits over mapped words. No locks, no files: whoever calls holds the slot's lock.
 
 In: a plan, what a request asks, what it used. Out: a ticket, or the refusal that names the limit.
 A window is a running total and a ring of what that total was at the start of each slot: its sum is one subtraction,
@@ -13,11 +13,16 @@ from mmap import mmap
 from beffroi.gateway.quota import layout
 from beffroi.gateway.quota.calendar import KIND_SHIFT, MONTH
 from beffroi.gateway.quota.layout import (
+    ALL_FIELDS,
     BOUND,
     COLUMN_FIELDS,
     DAY_TICKS,
     ESTIMATE,
+    EXTENDED,
     HOUR_TICKS,
+    INPUT,
+    MASK,
+    MONTH_SPENT,
     ORPHAN_BOUND,
     ORPHAN_ESTIMATE,
     ORPHAN_UNTIL,
@@ -38,11 +43,14 @@ from beffroi.gateway.quota.layout import (
     WINDOWS,
     WORD,
 )
+from beffroi.gateway.quota.layout import MONTH as MONTH_WORD
 from beffroi.gateway.quota.refusal import refusal
 from beffroi.gateway.quota.terms import Ask, Plan, Ticket
 from beffroi.gateway.quota.timebase import Timebase
+from beffroi.gateway.quota.windows import Window, total_of
 
 _fields = TICKET_FIELDS.unpack_from
+_all = ALL_FIELDS.unpack_from
 _column = COLUMN_FIELDS.unpack_from
 
 
@@ -59,7 +67,7 @@ class Table:
         self._offset = time.offset
 
     def take(self, plan: Plan, ask: Ask) -> Ticket:
-        """Admit a request under every limit at once, or under none.
+        """Admit a request under every limit of a plain plan, or under none; `several.take_all` does it for all others.
 
         Raises:
             LimitExceeded, BudgetExceeded: nothing was changed.
@@ -102,15 +110,17 @@ class Table:
 
     def give(self, plan: Plan, ticket: Ticket, tokens: int, output: int, cost: int) -> None:
         """Settle: what was used takes the place of what was held."""
-        base, column = plan.parts[:2]
+        parts = plan.parts
+        base, column = parts[0], parts[1]
         words = self.words
         tick = (self._mono() + self._offset) // TICK_NS
         if words[base] != tick:
             tick = self.advance(base, plan.kind, tick)
-        fields = _fields(self.buffer, (base + SPENT) * WORD)
-        spent, _, all_tokens, all_output, _, _, _, _, bound, estimate, running = fields
+        fields = _all(self.buffer, (base + MONTH_SPENT) * WORD)
+        month, spent, _, all_tokens, all_output, _, _, _, _, bound, estimate, running, mask = fields
         own_bound, own_estimate, own_running = _column(self.buffer, column * WORD)
         words[base + SPENT] = spent + cost
+        words[base + MONTH_SPENT] = month + cost
         words[base + BOUND] = bound - ticket.bound
         words[base + ESTIMATE] = estimate - ticket.estimate
         words[base + RUNNING] = running - 1
@@ -118,19 +128,37 @@ class Table:
         words[column + 1] = own_estimate - ticket.estimate
         words[column + 2] = own_running - 1
         tokens -= ticket.tokens
+        output -= ticket.output
+        moved = ticket.tick != tick
+        if mask and moved:
+            self._lower_extended(base, mask, ticket.tick, tick, output, tokens - output)
+        # The input is the difference of the two: in this order it never looks smaller than it is.
+        if output < 0:
+            self._add_output(base, ticket.tick, tick, all_output, output)
         if tokens:
             # More than the estimate counts from now; less is taken back from the slot in which it was admitted.
-            if tokens < 0 and ticket.tick != tick:
+            if tokens < 0 and moved:
                 self._lower(base + RING_TOKENS, ticket.tick, tick, tokens)
                 self._set_floors(base, tick)
             words[base + TOKENS] = all_tokens + tokens
-        output -= ticket.output
-        if output:
-            if output < 0 and ticket.tick != tick:
-                self._lower(base + RING_HOUR, ticket.tick // HOUR_TICKS, tick // HOUR_TICKS, output)
-                self._lower(base + RING_DAY, ticket.tick // DAY_TICKS, tick // DAY_TICKS, output)
-                self._set_floors(base, tick)
+        if output > 0:
             words[base + OUTPUT] = all_output + output
+
+    def _add_output(self, base: int, since: int, tick: int, total: int, output: int) -> None:
+        if since != tick:
+            self._lower(base + RING_HOUR, since // HOUR_TICKS, tick // HOUR_TICKS, output)
+            self._lower(base + RING_DAY, since // DAY_TICKS, tick // DAY_TICKS, output)
+            self._set_floors(base, tick)
+        self.words[base + OUTPUT] = total + output
+
+    def _lower_extended(self, base: int, mask: int, since: int, tick: int, output: int, of_input: int) -> None:
+        """What was estimated too high leaves the windows that are kept on demand, before it leaves the totals."""
+        words = self.words
+        for bit, ring, total, floor, ratio in EXTENDED:
+            by = output if total == OUTPUT else of_input if total == INPUT else 0
+            if mask & bit and by < 0:
+                self._lower(base + ring, since // ratio, tick // ratio, by)
+                words[base + floor] = words[base + ring + (tick // ratio + 1) % RING]
 
     def _lower(self, ring: int, since: int, slot: int, by: int) -> None:
         """Take `by` (negative) out of every remembered total that the admission in slot `since` had raised."""
@@ -152,16 +180,13 @@ class Table:
                 return before  # another process read the clock a moment later than we did
             before = tick - RING * DAY_TICKS  # no clock of ours says so: the windows start anew
         for ring, total, floor, ratio in WINDOWS:
-            last = tick // ratio
-            fresh = min(last - before // ratio, RING)
-            if fresh == 0:
-                continue
-            value = words[base + total]
-            if fresh == 1:
-                words[base + ring + last % RING] = value
-            else:
-                self._fill(base + ring, (last - fresh + 1) % RING, fresh, value)
-            words[base + floor] = words[base + ring + (last + 1) % RING]
+            if tick // ratio != before // ratio:
+                self._slide(base, ring, floor, tick // ratio, before // ratio, words[base + total])
+        mask = words[base + MASK]
+        if mask:
+            for bit, ring, total, floor, ratio in EXTENDED:
+                if mask & bit and tick // ratio != before // ratio:
+                    self._slide(base, ring, floor, tick // ratio, before // ratio, total_of(words, base, total))
         self.turn(base, kind, tick)
         until = words[base + ORPHAN_UNTIL]
         if until and tick >= until:
@@ -172,6 +197,27 @@ class Table:
         self.time.look(tick)
         return tick
 
+    def _slide(self, base: int, ring: int, floor: int, last: int, before: int, value: int) -> None:
+        """Bring one window to its slot `last`."""
+        words = self.words
+        fresh = min(last - before, RING)
+        if fresh == 1:
+            words[base + ring + last % RING] = value
+        else:
+            self._fill(base + ring, (last - fresh + 1) % RING, fresh, value)
+        words[base + floor] = words[base + ring + (last + 1) % RING]
+
+    def extend(self, base: int, mask: int) -> None:
+        """Keep more windows from now on; each begins empty. Its pages have disk space already."""
+        words = self.words
+        missing = mask & ~words[base + MASK]
+        for bit, ring, total, floor, _ in EXTENDED:
+            if missing & bit:
+                value = total_of(words, base, total)
+                self._fill(base + ring, 0, RING, value)
+                words[base + floor] = value
+        words[base + MASK] |= missing
+
     def _fill(self, ring: int, first: int, count: int, value: int) -> None:
         words = self.words
         cells = array("q", (value,)) * count
@@ -181,30 +227,36 @@ class Table:
             words[ring : ring + count - room] = memoryview(cells)[room:]
 
     def turn(self, base: int, kind: int, tick: int) -> None:
-        """Open the money period of a tick. Going back (a clock set right) renames the period and forgives nothing."""
+        """Open the money periods of a tick. Going back (a clock set right) renames the period and forgives nothing."""
         words = self.words
         number = self.time.period(kind, tick).number
         known = words[base + PERIOD]
-        if known == number:
-            return
-        if known >> KIND_SHIFT != kind or known < number:
-            words[base + SPENT] = 0
-        words[base + PERIOD] = number
+        if known != number:
+            if known >> KIND_SHIFT != kind or known < number:
+                words[base + SPENT] = 0
+            words[base + PERIOD] = number
+        month = number if kind == MONTH else self.time.period(MONTH, tick).number
+        known = words[base + MONTH_WORD]
+        if known != month:
+            if known < month:
+                words[base + MONTH_SPENT] = 0
+            words[base + MONTH_WORD] = month
 
     def kind(self, base: int) -> int:
         """The kind of period a region was last used with."""
         return (self.words[base + PERIOD] >> KIND_SHIFT) or MONTH
 
-    def window(self, base: int, index: int, tick: int) -> int:
-        """The sum of one window (its place in `layout.WINDOWS`) at a tick, read without the lock or any store."""
-        ring, total, _, ratio = WINDOWS[index]
+    def window(self, base: int, window: Window, tick: int) -> int:
+        """The sum of one window at a tick, read without the lock or any store."""
         words = self.words
-        oldest = tick // ratio - SPAN
-        stands = words[base + TICK] // ratio
-        value = words[base + total]
+        if window.bit and not words[base + MASK] & window.bit:
+            return 0
+        oldest = tick // window.ratio - SPAN
+        stands = words[base + TICK] // window.ratio
+        value = total_of(words, base, window.total)
         if oldest > stands:
             return 0
-        return max(0, value - words[base + ring + oldest % RING])
+        return max(0, value - words[base + window.ring + oldest % RING])
 
     def sum_up(self, base: int) -> None:
         """Set the sums of what is held from the columns and orphans: right whatever a dead process left half done."""
