@@ -93,10 +93,7 @@ def apply(file: Path, prune: bool, yes: bool, control: Control, out: show.Output
 
 @click.command(short_help="Print a file of the tenants that are there.")
 @click.option(
-    "--org",
-    "organisation",
-    metavar="ORG",
-    help="Only this organisation; all of them when left out, an admin key's own with --control.",
+    "--org", "organisation", metavar="ORG", help="Only this organisation; all of them when left out, an admin key's own with --control."
 )
 @control_options
 @show.output_options(csv=False)

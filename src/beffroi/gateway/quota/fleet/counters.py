@@ -156,11 +156,7 @@ class FleetCounters:
         ask = ticket.ask
         tokens, output, cost = used.tokens, used.output, used.cost
         if not 0 <= tokens | output <= TOKEN_CAP or not 0 <= cost <= MONEY_CAP:
-            tokens, output, cost = (
-                min(max(tokens, 0), TOKEN_CAP),
-                min(max(output, 0), TOKEN_CAP),
-                min(max(cost, 0), MONEY_CAP),
-            )
+            tokens, output, cost = min(max(tokens, 0), TOKEN_CAP), min(max(output, 0), TOKEN_CAP), min(max(cost, 0), MONEY_CAP)
         more, more_output = tokens - ask.tokens, output - ask.output
         for lease in ticket.leases:
             lease.running += 1
@@ -315,12 +311,7 @@ class FleetCounters:
 
     def _take_alone(self, lease: Lease, ask: Ask, now: int) -> None:
         """Admitted by this worker's own part: the centre hears of it later."""
-        for quantity, amount in (
-            (REQUESTS, 1),
-            (TOKENS, ask.tokens),
-            (INPUT, ask.tokens - ask.output),
-            (OUTPUT, ask.output),
-        ):
+        for quantity, amount in ((REQUESTS, 1), (TOKENS, ask.tokens), (INPUT, ask.tokens - ask.output), (OUTPUT, ask.output)):
             if amount and lease.rule.rates[quantity]:
                 lease.note(quantity, now, amount)
                 lease.local.use(quantity, amount, now)  # type: ignore[union-attr]  # made before
@@ -388,7 +379,7 @@ def _headers(leases: tuple[Lease, ...]) -> tuple[int | None, int]:
 
 def _need_of(ask: Ask, code: str) -> int:
     """How much of what a refusal is about a request needs."""
-    if (code[0] == "r" and code != "rebuilding") or code == "concurrency":
+    if code[0] == "r" and code != "rebuilding" or code == "concurrency":
         return 1
     if code in ("hard_budget", "monthly_cap", "rebuilding"):
         return ask.bound

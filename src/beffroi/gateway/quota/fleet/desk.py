@@ -313,3 +313,5 @@ class Desk:
                 keys, told = self._call(leases[start : start + TOGETHER], lines[start : start + TOGETHER])
                 client.eval(text, len(keys), *keys, told)
             client.hdel(self._names.alive, self._holder)
+
+

@@ -138,15 +138,7 @@ class Lease:
 
     def owes(self) -> bool:
         """Whether the centre has not heard all."""
-        return bool(
-            self.notes
-            or self.back_tokens
-            or self.back_output
-            or self.cost
-            or self.past
-            or self.sending[1]
-            or self.sending[2]
-        )
+        return bool(self.notes or self.back_tokens or self.back_output or self.cost or self.past or self.sending[1] or self.sending[2])
 
     def in_use(self) -> bool:
         """Whether requests that this scope limits are in progress."""
