@@ -73,6 +73,7 @@ ACTS = {
     "webhook:renew": "A webhook got another secret.",
     "webhook:delete": "A webhook was removed, and what waited for it.",
     "webhook:disable": "A webhook was disabled because it took nothing for a day, said that it is gone, or had too much waiting.",
+    "replica:forget": "A machine of the fleet that will not come back was taken off; what it had open was closed.",
     "backup:create": "A copy of the data directory was made for a backup.",
 }
 

@@ -260,7 +260,7 @@ class Keys:
 
         (key, *also), revision = await self.act(by, work, urgent=True)
         missing = await self.hold(revision)
-        late, fleet = await self._everywhere()
+        late, fleet = await self.everywhere()
         took = elapsed_ms(started)
         count: int | None = None
         uncut: list[int] = []
@@ -289,7 +289,7 @@ class Keys:
             retry_after=1,
         )
 
-    async def _everywhere(self) -> tuple[list[Replica], int]:
+    async def everywhere(self) -> tuple[list[Replica], int]:
         """Those of the fleet that have not confirmed what is committed by now, and how many it has."""
         return ([], 1) if self.follower is None else await self.follower.everywhere(ACKNOWLEDGE)
 

@@ -164,6 +164,7 @@ class _Control:
         self._follower = keys.follower = follower(prepared, self._bus, keys, self._acts, self._reads)
         self._house.follower = self._follower
         self._house.replica = prepared.replica
+        self._house.charge = self._budgets.charge
         keys.shared = None if prepared.member is None else prepared.vault
         self._open = asyncio.Event()
         self._house.courier = self._courier = Courier(

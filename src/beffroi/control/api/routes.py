@@ -6,6 +6,7 @@ In: the `OPERATIONS` of the domains. Out: one table. Whoever adds a domain adds 
 
 from beffroi.control.api import installation, keys
 from beffroi.control.api.operation import Operation
+from beffroi.control.fleet import routes as fleet
 from beffroi.control.declare import routes as declare
 from beffroi.control.operations import routes as operations
 from beffroi.control.rotation import routes as rotations
@@ -15,6 +16,7 @@ from beffroi.control.webhooks import routes as webhooks
 PREFIX = "/api/v1"
 OPERATIONS: tuple[Operation, ...] = (
     *installation.OPERATIONS,
+    *fleet.OPERATIONS,
     *keys.OPERATIONS,
     *operations.OPERATIONS,
     *tenancy.OPERATIONS,
