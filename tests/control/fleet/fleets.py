@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.engines.scripted import ScriptedEngine
-from tests.harness import Served
+from tests.harness import Json, Served
 from tests.servers import Postgres
 
 SECRET = "a-secret-that-all-machines-of-this-fleet-know"
@@ -27,10 +27,12 @@ class Fleet:
         for name, content in (("database", url), ("secret", SECRET)):
             (folder / name).write_text(content)
 
-    def start(self, name: str, *, workers: int = 1, ready: bool = True, **server: Any) -> Served:
+    def start(
+        self, name: str, *, workers: int = 1, ready: bool = True, models: list[Json] | None = None, **server: Any
+    ) -> Served:
         """A machine more."""
         settings = {"database": "file:database", "fleet_secret": "file:secret", **server}
-        served = Served(self.folder / name, {"e0": self.engine.url}, server=settings, workers=workers)
+        served = Served(self.folder / name, {"e0": self.engine.url}, server=settings, workers=workers, models=models)
         self.machines[name] = served
         served.start(ready=False)
         if ready:

@@ -30,6 +30,7 @@ from beffroi.telemetry import logs
 log = logs.Logger("control.fleet")
 POLL = 0.25  # seconds between two looks when nothing is heard
 BEAT = 2.0  # seconds after which a replica says that it is there, whatever changes
+GATHER = 0.02  # seconds between two looks when one change follows the other
 HOLD = 5.0  # seconds that workers get to take a change before the next look
 KEEP = 100_000  # changes kept for those who were away
 PRUNE = 300.0
@@ -82,6 +83,7 @@ class Follower:
         self._told = 0.0
         self._pruned = time.monotonic()
         self._heard = asyncio.Event()
+        self._told_of = False  # that something has changed: nobody need ask first
         self._confirmed = asyncio.Condition()
         self._others: tuple[float, list[Replica]] = (0.0, [])
         self._asking = asyncio.Lock()
@@ -108,6 +110,7 @@ class Follower:
     async def run(self) -> None:
         """Follow until cancelled."""
         while True:
+            begun = time.monotonic()
             try:
                 await self.step()
                 self.fault = ""
@@ -116,14 +119,18 @@ class Follower:
                 if fault != self.fault:
                     log.error("changes of keys cannot be followed, it will be tried again", reason=fault)
                 self.fault = fault
+            self._told_of = False
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._heard.wait(), POLL)
+                self._told_of = True
+                if time.monotonic() - begun < GATHER:  # in a rush of acts one look is for several
+                    await asyncio.sleep(GATHER)
             self._heard.clear()
 
     async def step(self) -> None:
         """One look: take what is new, and say what is held."""
         begun = time.monotonic()
-        number = await self._ask(lambda: self._look(newest))
+        number = -1 if self._told_of else await self._ask(lambda: self._look(newest))
         if number != self._place:
             async with self._turn():
                 delta, number = await asyncio.get_running_loop().run_in_executor(self._acts, self._take)
@@ -216,7 +223,8 @@ class Follower:
             return found
 
     def _look(self, ask: Callable[[Any], T]) -> T:
-        with reading(self._engine) as connection:
+        """One statement."""
+        with self._engine.connect().execution_options(reading=True) as connection:
             return ask(connection)
 
     def _write(self, act: Callable[[Any], None]) -> None:
