@@ -19,6 +19,7 @@ from beffroi.core.price import Cost, Tokens
 from beffroi.core.snapshot import KeyRecord, Limits
 from beffroi.gateway.quota.counters import MappedCounters
 from beffroi.gateway.quota.layout import WORD, region_of
+from beffroi.gateway.quota.scopes import account_of
 from beffroi.gateway.quota.terms import Ask, Used
 from beffroi.store.engine import open_engine, upgrade
 from beffroi.store.tables import exchanges
@@ -35,7 +36,7 @@ def worker(data: Path) -> MappedCounters:
 
 def spend(counters: MappedCounters, key: KeyRecord, nano: int) -> None:
     """One request of that cost."""
-    counters.settle(counters.reserve(key, Ask(10, 5, nano, nano)), Used(10, 5, nano))
+    counters.settle(counters.reserve(key, "m", None, Ask(10, 5, nano, nano)), Used(10, 5, nano))
 
 
 @pytest.fixture
@@ -76,16 +77,16 @@ def orphan(key: KeyRecord, nano: int) -> Recovered:
 
 def test_an_orphan_is_charged_to_its_key(tmp_path: Path) -> None:
     """On top of what the key has spent."""
-    counters, budgets = worker(tmp_path), Budgets(tmp_path, workers=1, zone="Europe/Paris")
+    counters, budgets = worker(tmp_path), Budgets(tmp_path, zone="Europe/Paris")
     spend(counters, MONTH, 100)
     budgets.charge(orphan(MONTH, 40))
-    assert budgets.spent([MONTH, NONE])[MONTH.id].spent == counters.spent(MONTH).spent == 140
+    assert budgets.spent([MONTH, NONE])[MONTH.id].spent == counters.spent(account_of(MONTH)).spent == 140
     assert set(budgets.spent([MONTH, NONE])) == {MONTH.id}
 
 
 def test_an_orphan_of_a_key_whose_lock_is_held_is_charged_later(tmp_path: Path) -> None:
     """A frozen worker may hold it; nothing is forgotten."""
-    counters, budgets = worker(tmp_path), Budgets(tmp_path, workers=1, zone="Europe/Paris")
+    counters, budgets = worker(tmp_path), Budgets(tmp_path, zone="Europe/Paris")
     spend(counters, MONTH, 100)
     ours, theirs = os.pipe()
     pid = os.fork()
@@ -109,18 +110,18 @@ def test_spend_that_the_counters_lost_is_restored_from_the_ledger(
     """A lost file, as after a power cut: each key has the sum of its own period, and no key more than the ledger has."""
     month = 40 * 86_400
     engine = ledger((MONTH, 300, 0), (MONTH, 5000, month), (TOTAL, 7, 0), (TOTAL, 70, month), (NONE, 9, 0))
-    budgets = Budgets(tmp_path, workers=1, zone="Europe/Paris")
+    budgets = Budgets(tmp_path, zone="Europe/Paris")
     budgets.restore(engine, [MONTH, TOTAL, NONE])
     spent = {key: one.spent for key, one in budgets.spent([MONTH, TOTAL]).items()}
     assert spent == {MONTH.id: 300, TOTAL.id: 77}
-    assert worker(tmp_path).spent(MONTH).spent == 300
+    assert worker(tmp_path).spent(account_of(MONTH)).spent == 300
 
 
 def test_restoring_takes_nothing_back(tmp_path: Path, ledger: Callable[..., Engine]) -> None:
     """What is spent and not in the ledger yet stays spent."""
     engine = ledger((MONTH, 300, 0))
     spend(worker(tmp_path), MONTH, 800)
-    budgets = Budgets(tmp_path, workers=1, zone="Europe/Paris")
+    budgets = Budgets(tmp_path, zone="Europe/Paris")
     budgets.restore(engine, [MONTH])
     assert budgets.spent([MONTH])[MONTH.id].spent == 800
 
@@ -128,11 +129,11 @@ def test_restoring_takes_nothing_back(tmp_path: Path, ledger: Callable[..., Engi
 @pytest.mark.parametrize("restart", [False, True])
 def test_a_new_key_begins_with_nothing_spent(tmp_path: Path, restart: bool) -> None:
     """Although a database that was restored from a copy gives it a slot that another key had."""
-    counters, budgets = worker(tmp_path), Budgets(tmp_path, workers=1, zone="Europe/Paris")
+    counters, budgets = worker(tmp_path), Budgets(tmp_path, zone="Europe/Paris")
     spend(counters, MONTH, 800)
     if restart:
         budgets.close()
-        budgets = Budgets(tmp_path, workers=1, zone="Europe/Paris")
+        budgets = Budgets(tmp_path, zone="Europe/Paris")
     budgets.begin(MONTH.slot)
     assert budgets.spent([MONTH])[MONTH.id].spent == 0
 
@@ -142,7 +143,7 @@ def test_what_a_key_and_its_successor_spent_is_restored_as_one(ledger: Callable[
     new = structs.replace(MONTH, id="key_new", public="n" * 12)
     revoked = structs.replace(MONTH, id="key_gone", public="g" * 12, revoked=True)
     database = ledger((MONTH, 300, 0), (new, 40, 0), (revoked, 5, 0), (TOTAL, 1, 0))
-    budgets = Budgets(tmp_path, workers=1, zone="Europe/Paris")
+    budgets = Budgets(tmp_path, zone="Europe/Paris")
     budgets.restore(database, (revoked, MONTH, new, TOTAL))
     assert [spent.spent for spent in budgets.spent((MONTH, new)).values()] == [345, 345]
     budgets.close()

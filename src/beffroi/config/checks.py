@@ -21,7 +21,9 @@ _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 Fault = tuple[str, str]  # what is wrong, what to do
 
 
-class _Faults(list[Problem]):
+class Faults(list[Problem]):
+    """Faults of one source, each noted where it stands."""
+
     def __init__(self, source: Source) -> None:
         super().__init__()
         self._source = source
@@ -50,7 +52,7 @@ def zone_of(name: str) -> datetime.tzinfo | None:
 
 def check_gateway(source: Source) -> list[Problem]:
     """Faults of the `gateway` part."""
-    faults = _Faults(source)
+    faults = Faults(source)
     settings = source.document.gateway
     if zone_of(settings.time_zone) is None:
         near = nearest(settings.time_zone, zoneinfo.available_timezones())
@@ -89,14 +91,14 @@ def _network(text: str) -> str:
 
 def check_webhooks(source: Source) -> list[Problem]:
     """Faults of where webhooks may be told."""
-    faults = _Faults(source)
+    faults = Faults(source)
     faults.note_networks(("server", "webhook_networks"), source.document.server.webhook_networks)
     return faults
 
 
 def check_addresses(source: Source) -> list[Problem]:
     """Faults of where the processes are to listen."""
-    faults = _Faults(source)
+    faults = Faults(source)
     server = source.document.server
     for name in ("host", "control_host"):
         host = getattr(server, name)
@@ -116,7 +118,7 @@ def check_addresses(source: Source) -> list[Problem]:
 
 def check_fleet(source: Source, environ: Mapping[str, str]) -> list[Problem]:
     """Faults of the database that several Beffroi share, and of the secret that goes with it."""
-    faults = _Faults(source)
+    faults = Faults(source)
     server = source.document.server
     if server.database is not None and server.fleet_secret is None:
         faults.note(
@@ -161,7 +163,7 @@ def _is_loopback(text: str) -> bool:
 
 def check_tls(source: Source) -> list[Problem]:
     """Faults of the certificate, its key, and the clients' CA."""
-    faults = _Faults(source)
+    faults = Faults(source)
     tls = source.document.server.tls
     if tls is None:
         return faults

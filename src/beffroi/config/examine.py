@@ -12,6 +12,7 @@ from pathlib import Path
 
 from beffroi.config.checks import check_addresses, check_fleet, check_tls, check_webhooks
 from beffroi.config.compile import compile_all
+from beffroi.config.delivery import check_delivery
 from beffroi.config.environment import Overrides
 from beffroi.config.load import EMPTY, NOTHING, Invalid, Place, Problem, Reading, Source, dotted, read
 
@@ -62,6 +63,7 @@ def examine(
         *check_webhooks(source),
         *check_tls(source),
         *check_fleet(source, environ),
+        *check_delivery(source),
         *compiled.problems,
     ]
     return Examined(

@@ -1,29 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """Control's hand on the counters that the workers share: charges orphans, shows what is spent, makes good what was lost.
 
-In: orphans that shipping closed, keys. Out: counters that agree with the ledger; `Spent` of each key that has a budget.
-One object for the whole process: record locks belong to a process and end when any of its descriptors of the file closes.
+In: orphans that shipping closed, keys, quotas. Out: counters that agree with the ledger; `Spent` of each that has a budget.
+One object for the whole process: record locks belong to a process and end when any of its descriptors of a file closes.
 """
 
 import threading
+import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func
 
 from beffroi.control.rows import Recovered
+from beffroi.control.tenancy.scope import CONTROL, EVERY, looking
 from beffroi.core.clock import SystemClock
 from beffroi.core.errors import CountersUnavailable
-from beffroi.core.snapshot import KeyRecord
-from beffroi.gateway.quota.counters import ONLOOKER, MappedCounters
-from beffroi.gateway.quota.terms import Busy, LimitUse, Spent
-from beffroi.store.engine import reading
+from beffroi.core.snapshot import KeyRecord, Limits, QuotaRecord
+from beffroi.gateway.quota.books import MappedBooks
+from beffroi.gateway.quota.scopes import Account, Scopes, account_of, in_force, quota_account
+from beffroi.gateway.quota.terms import Busy, LimitUse, Spent, has_money
 from beffroi.store.tables import exchanges as e
 from beffroi.telemetry import logs
 
-WAITING = 100_000  # charges kept for keys whose lock is held; the oldest goes first
+WAITING = 100_000  # charges kept for accounts whose lock is held; the oldest goes first
 log = logs.Logger("control.budgets")
 
 
@@ -32,79 +35,153 @@ class Budgets:
 
     Args:
         data: the data directory; zone: of the calendar that budgets follow.
+        quotas: all there are; `follow` takes changes.
 
     Raises:
         CountersUnavailable: the file cannot be used.
     """
 
-    def __init__(self, data: Path, *, workers: int, zone: str) -> None:
+    def __init__(self, data: Path, *, zone: str, quotas: Iterable[QuotaRecord] = ()) -> None:
         self._lock = threading.Lock()
-        self._counters = MappedCounters(
-            data / "counters.bin", worker=ONLOOKER, workers=workers, clock=SystemClock(), zone=zone
-        )
-        self._waiting: deque[Recovered] = deque(maxlen=WAITING)
+        self._books = MappedBooks(data / "counters.bin", clock=SystemClock(), zone=zone)
+        self._scopes = Scopes(quotas)
+        self._waiting: deque[tuple[Account, int, int]] = deque(maxlen=WAITING)
+
+    def follow(self, quotas: Iterable[QuotaRecord], gone: Iterable[str]) -> None:
+        """Take what has changed of quotas."""
+        with self._lock:
+            for quota in quotas:
+                self._scopes.put(quota)
+            for quota_id in gone:
+                self._scopes.drop(quota_id)
+
+    @staticmethod
+    def now_s() -> int:
+        """The moment, Unix seconds, at which terms are looked up."""
+        return int(time.time())
+
+    @property
+    def quotas(self) -> tuple[QuotaRecord, ...]:
+        """All that are known."""
+        with self._lock:
+            return tuple(self._scopes)
 
     def charge(self, orphan: Recovered) -> None:
-        """Add an orphan's cost to what its key has spent; later, if the key's lock is held now."""
-        self._waiting.append(orphan)
+        """Add an orphan's cost to what its key and every quota that it matches have spent; later, where a lock is held."""
+        with self._lock:
+            matching = self._scopes.matching(orphan.organisation, orphan.project, orphan.key_slot, orphan.model)
+        now, user = self.now_s(), orphan.end_user or ""
+        accounts = [Account(orphan.key_slot, Limits())]
+        accounts += [_account(quota, now, user if quota.each_end_user else None) for quota in matching]
+        for account in accounts:
+            self._waiting.append((account, orphan.cost.total, orphan.ended_ns))
         self.settle()
 
     def settle(self) -> None:
         """Charge what waits."""
-        with self._lock, suppress(Busy, CountersUnavailable):
-            while self._waiting:
-                orphan = self._waiting[0]
-                self._counters.charge(orphan.key_slot, orphan.cost.total, at_ns=orphan.ended_ns)
-                self._waiting.popleft()
+        with self._lock, suppress(CountersUnavailable):
+            for _ in range(len(self._waiting)):  # one whose lock is held lets the others pass
+                account, nano, ended_ns = self._waiting.popleft()
+                try:
+                    self._books.charge(account, nano, at_ns=ended_ns)
+                except Busy:
+                    self._waiting.append((account, nano, ended_ns))
+                except CountersUnavailable:
+                    self._waiting.appendleft((account, nano, ended_ns))
+                    raise
 
     def begin(self, slot: int) -> None:
-        """Make the slot of a new key as new, whatever a database that was restored since has left there.
+        """Make the slot of a new key or quota as new, whatever a database that was restored since has left there.
 
         Raises:
             Busy, CountersUnavailable: it may not be used.
         """
         with self._lock:
-            self._counters.clear(slot)
+            self._books.clear(slot)
 
     def spent(self, keys: Iterable[KeyRecord]) -> dict[str, Spent]:
         """By key id, for those that have a budget."""
         with self._lock:
-            return {key.id: self._counters.spent(key) for key in keys if _has_budget(key)}
+            return {key.id: self._books.spent(account_of(key)) for key in keys if has_money(key.limits)}
+
+    def money(self, account: Account) -> Spent:
+        """The money of any account."""
+        with self._lock:
+            return self._books.spent(account)
 
     def usage(self, key: KeyRecord) -> tuple[LimitUse, ...]:
         """Every limit of a key, and what is used of it."""
-        with self._lock:
-            return self._counters.usage(key)
+        return self.standing(account_of(key))
 
-    def restore(self, engine: Engine, keys: Iterable[KeyRecord]) -> None:
-        """Raise what each budget has spent to the ledger's sum: a power cut can take back what the counters last wrote."""
-        keys = tuple(keys)
+    def standing(self, account: Account) -> tuple[LimitUse, ...]:
+        """Every limit of any account, and what is used of it."""
+        with self._lock:
+            return self._books.usage(account)
+
+    def end_users(self, slot: int) -> int:
+        """How many end users of a quota have counters of their own now."""
+        with self._lock:
+            return self._books.end_users(slot)
+
+    def restore(self, engine: Engine, keys: Iterable[KeyRecord], quotas: Iterable[QuotaRecord] | None = None) -> None:
+        """Raise what each budget has spent to the ledger's sum: a power cut can take back what the counters last wrote.
+
+        Args:
+            keys: every one there is, also those that are revoked: what they spent is spent of wider scopes too.
+            quotas: None: all of them, and the keys' own budgets. Else those alone: a budget that is new, in a month that
+                has begun.
+        """
+        keys, now = tuple(keys), self.now_s()
+        slots = {key.id: key.slot for key in keys}
+        chosen = self.quotas if quotas is None else tuple(quotas)
+        scopes = Scopes(quota for quota in chosen if has_money(_money_of(quota, now)))
         # Keys that were rotated share a slot: what any of them spent, in or out of use by now, is spent of one budget.
-        stands = {key.slot: key for key in keys if _has_budget(key) and not key.revoked}
-        since: dict[int, dict[str, int]] = {}  # slots by key, by the start of their period: one query for each start
-        with self._lock:
-            for key in keys:
-                if key.slot in stands:
-                    start = self._counters.spent(stands[key.slot]).starts_ns or 0
-                    since.setdefault(start, {})[key.id] = key.slot
-        cost = e.c.input_nano + e.c.cached_nano + e.c.output_nano + e.c.reasoning_nano
-        for start, slots in since.items():
-            with reading(engine) as connection:
-                query = select(e.c.key_id, func.sum(cost)).where(e.c.ended_ns >= start).group_by(e.c.key_id)
-                sums = connection.execute(query).all()
-            totals: Counter[int] = Counter()
-            for key_id, total in sums:
-                if key_id in slots:
-                    totals[slots[key_id]] += int(total)
-            for slot, total in totals.items():
-                self._raise(stands[slot], total)
+        own = {key.slot: key for key in keys if has_money(key.limits) and not key.revoked} if quotas is None else {}
+        if not own and not len(scopes):
+            return
+        money = [*(key.limits for key in own.values()), *(_money_of(quota, now) for quota in scopes)]
+        begun = {period: self._starts(period) for period in {limits.budget_period for limits in money}}
+        users = any(quota.each_end_user for quota in scopes)
+        accounts: dict[tuple[int, str | None], Account] = {}
+        totals: Counter[tuple[tuple[int, str | None], int]] = Counter()  # by account and start of a period
+        for start, row in self._sums(engine, {start for starts in begun.values() for start in starts}, users=users):
+            slot = slots.get(row.key_id, -1)
+            those = [account_of(own[slot])] if slot in own else []
+            for quota in scopes.matching(row.organisation, row.project, slot, row.model):
+                user = (row.user or "") if quota.each_end_user else None
+                those.append(quota_account(quota, _money_of(quota, now), user))
+            for account in those:
+                name = account.slot, account.end_user
+                accounts[name] = account
+                totals[name, start] += int(row.nano)
+        for name, account in accounts.items():
+            period, month = begun[account.limits.budget_period]
+            self._raise(account, totals[name, period], totals[name, month])
 
-    def _raise(self, key: KeyRecord, total: int) -> None:
+    def _starts(self, period: str) -> tuple[int, int]:
+        """When a period that is under way and the month began, Unix nanoseconds."""
+        with self._lock:
+            found = self._books.spent(Account(0, Limits(budget_period=period)))
+        return found.starts_ns or 0, found.month_starts_ns
+
+    @staticmethod
+    def _sums(engine: Engine, starts: set[int], *, users: bool) -> Iterator[tuple[int, Any]]:
+        """What was spent since each of these moments, by all that a quota can match; `users`: each end user apart."""
+        cost = func.sum(e.c.input_nano + e.c.cached_nano + e.c.output_nano + e.c.reasoning_nano).label("nano")
+        by = [e.c.organisation, e.c.project, e.c.key_id, e.c.model, *([e.c.user] if users else [])]
+        for start in starts:
+            with looking(engine, CONTROL, EVERY) as scope:
+                query = scope.select(e, *by, cost).where(e.c.ended_ns >= start).group_by(*by)
+                rows: Sequence[Any] = scope.connection.execute(query).all()
+            for row in rows:
+                yield start, row
+
+    def _raise(self, account: Account, total: int, month: int) -> None:
         try:
             with self._lock:
-                self._counters.restore(key, total)
+                self._books.restore(account, total, month)
         except (Busy, CountersUnavailable) as error:
-            log.error("a budget could not be compared with the ledger", key=key.id, reason=str(error))
+            log.error("a budget could not be compared with the ledger", slot=account.slot, reason=str(error))
 
     @contextmanager
     def still(self) -> Iterator[None]:
@@ -115,14 +192,23 @@ class Budgets:
     def flush(self) -> None:
         """Have the changed counters written to the disk; blocks."""
         with self._lock:
-            self._counters.flush()
+            self._books.flush()
 
     def close(self) -> None:
         """Charge what can be charged and give the file back."""
         self.settle()
         with self._lock:
-            self._counters.close()
+            self._books.close()
 
 
-def _has_budget(key: KeyRecord) -> bool:
-    return key.limits.hard_budget is not None or key.limits.soft_budget is not None
+def _account(quota: QuotaRecord, now: int, end_user: str | None) -> Account:
+    return quota_account(quota, in_force(quota, now)[0], end_user)
+
+
+def _money_of(quota: QuotaRecord, now: int) -> Limits:
+    """The limits in force, or the next to come that have a budget: it begins with what was spent until then."""
+    limits = in_force(quota, now)[0]
+    if has_money(limits):
+        return limits
+    coming = sorted((term for term in quota.terms if term.since > now), key=lambda term: term.since)
+    return next((term.limits for term in coming if has_money(term.limits)), limits)

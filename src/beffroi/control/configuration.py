@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.config.compile import compile_config
 from beffroi.config.examine import examine
-from beffroi.config.load import Invalid, Source, resources
+from beffroi.config.load import EMPTY, Invalid, Source, resources
 from beffroi.config.schema import Server
 from beffroi.control import events
 from beffroi.control.snapshots import publish_config
@@ -44,6 +44,7 @@ class Configuration:
         self.path = path
         self._found = [] if found is None else [resources(found, "(found at start)")]
         self._fixed: object = None
+        self.source = EMPTY  # as it was last taken
         self.server = (
             Server()
         )  # as the file had it at the start; where it is refused then, nothing is allowed beyond the usual
@@ -61,6 +62,7 @@ class Configuration:
         source = examine(self.path, more=bool(self._found), listening=False).sound()
         config, changed = publish_config(self._data, compile_config([source, *self._found], 0))
         first = self._fixed is None
+        self.source = source
         self._note_fixed(source)
         if changed:
             self._applied(config, log.debug if first else log.info)  # a start has its own way of telling

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.control.api.limits import Limits
 from beffroi.control.backups import Backups
+from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
 from beffroi.control.fleet.follower import Follower
 from beffroi.control.keys import Keys
@@ -55,6 +56,7 @@ class House:
         shipper: Shipper,
         backups: Backups,
         recent: Recent,
+        budgets: Budgets,
         config: Config,
     ) -> None:
         self.data = data
@@ -64,10 +66,11 @@ class House:
         self.shipper = shipper
         self.backups = backups
         self.recent = recent
+        self.budgets = budgets
         self.config = config
         self.courier: Courier  # delivers webhooks; `process` sets it
+        self.address: Callable[[], str] = str  # where people reach the control port; `process` sets it
         self.operations = Operations(engine, self.writing)
-        self.address = ""  # where people reach the control port
         self.link_limits = Limits()
         self.waiting = ""  # why the database of a fleet is not open yet
         self.follower: Follower | None = None

@@ -26,6 +26,7 @@ from beffroi.control.fleet.follower import Follower
 from beffroi.control.fleet.replicas import Replica
 from beffroi.control.keyring import key_record, living
 from beffroi.control.keyshapes import Created, Key, KeyAsk, KeyChange, Revoked, RotateAsk, Rotated
+from beffroi.control.quotas.compiling import records
 from beffroi.control.rotation import byhand
 from beffroi.control.rotation.shapes import Schedule
 from beffroi.control.rotation.stores.choose import NO_STORES, Stores
@@ -34,7 +35,7 @@ from beffroi.control.tenancy.organisations import closed
 from beffroi.control.tenancy.scope import CONTROL, EVERY, Actor, Scope, acting, looking
 from beffroi.control.turns import Turns
 from beffroi.core.errors import BadRequest, NotAcknowledged
-from beffroi.core.snapshot import Config, KeyDelta, KeyRecord
+from beffroi.core.snapshot import Config, KeyDelta, KeyRecord, QuotaRecord
 from beffroi.gateway.quota.terms import Spent
 from beffroi.store.administration import key_uses
 from beffroi.store.engine import reading
@@ -91,6 +92,7 @@ class Keys:
         self._turns = Turns()
         self.follower: Follower | None = None
         self.shared: Vault | None = None  # of a fleet, whose peppers are in its database
+        self._quotas_behind = False  # what the files have of quotas is not what the database has
         self._owed: dict[str, KeyRecord] = {}  # in the database, and not in the files yet: the disk did not take them
 
     async def act(
@@ -175,6 +177,46 @@ class Keys:
         created, revision = await self.act(by, work)
         return msgspec.structs.replace(created, waiting=await self.hold(revision))
 
+    async def follow_quotas(self, only: Sequence[str] | None = None) -> list[int]:
+        """Tell workers of these quotas as the database has them, of all without a name; the workers that lack it still.
+
+        What a budget that is new finds spent in the ledger counts against it. Asked again, as `follow_tenants`.
+        """
+        if only is not None and not only:
+            return []
+        changed: list[QuotaRecord] = []
+
+        def run() -> KeyDelta | None:
+            with looking(self.engine, CONTROL, EVERY) as scope:
+                there = {quota.id: quota for quota in records(scope, only)}
+            known = self._files.quotas
+            asked = known.keys() | there.keys() if only is None else set(only)
+            self._quotas_behind = True
+            changed.extend(quota for quota in there.values() if known.get(quota.id) != quota)
+            gone = tuple(quota for quota in asked if quota in known and quota not in there)
+            delta = None
+            if changed or gone:
+                self._budgets.follow(changed, gone)
+                delta = self._files.append(quotas=tuple(changed), remove_quotas=gone)
+            self._quotas_behind = False
+            return delta
+
+        async with self._turns.take(urgent=True):
+            await self._catch_up()
+            if (delta := await self._read(run)) is not None:
+                self._bus.send_delta(delta)
+            revision = self._files.revision
+        waiting = await self.hold(revision)
+        if changed:
+            everyone = tuple(self._files.keys.values())
+            await self._read(lambda: self._budgets.restore(self.engine, everyone, changed))
+        return waiting
+
+    async def catch_up_quotas(self) -> None:
+        """Tell what an earlier `follow_quotas` could not, because the disk was full."""
+        if self._quotas_behind:
+            await self.follow_quotas()
+
     async def follow_tenants(self) -> list[int]:
         """Tell workers which tenants are suspended, as the database has it; the workers that have not confirmed it.
 
@@ -210,10 +252,6 @@ class Keys:
             to = schedule.delivery
             if why := self._stores.refusal(to.store, scope.organisation, to.path, to.field):
                 raise BadRequest(why, param="rotation")
-
-    def begin(self, slot: int) -> None:
-        """Open the counters of a new slot."""
-        self._budgets.begin(slot)
 
     def pepper(self) -> keyring.Pepper:
         """The newest pepper: that of keys to come."""

@@ -21,10 +21,11 @@ from beffroi.control.bus import Bus
 from beffroi.control.configuration import Configuration
 from beffroi.control.fleet import replicas, sharing
 from beffroi.control.fleet.follower import Follower
-from beffroi.control.fleet.table import Known, Quotas, everything
+from beffroi.control.fleet.table import Known, everything
 from beffroi.control.fleet.terms import Member, NotOfThis, member, require_alone
 from beffroi.control.keys import Keys
 from beffroi.control.keyshapes import KeyAsk
+from beffroi.control.quotas.shipped import ship
 from beffroi.control.snapshots import KeyFiles, load_peppers
 from beffroi.control.stage import LEDGER
 from beffroi.control.tenancy.scope import CONTROL, Scope
@@ -59,16 +60,14 @@ class Opening:
     """What is opened.
 
     Attributes:
-        quotas: what reads them from the database.
         place: the newest change that `files` have; 0: the database was away, so that nobody knows.
         waiting: why the database is not open yet; empty: it is.
         member: of a fleet; None: the ledger is in the data directory.
     """
 
-    def __init__(self, told: "Arguments", quotas: Quotas) -> None:
+    def __init__(self, told: "Arguments") -> None:
         self._told = told
         self._data = Path(told.data)
-        self.quotas = quotas
         self.member: Member | None = None
         self.waiting = ""
         self.refused = ""
@@ -175,6 +174,7 @@ class Opening:
         return self._data, list(base.keys), base.peppers, list(base.quotas), base.closed
 
     def _from_database(self) -> KeyFiles:
+        ship(self.engine)
         known = self._known()
         if self.member is None:
             peppers = load_peppers(self._data, create=not known.keys)
@@ -188,7 +188,7 @@ class Opening:
 
     def _known(self) -> Known:
         with reading(self.engine) as connection:
-            return everything(connection, None, self.quotas)
+            return everything(connection, None)
 
     def _first_key(self, peppers: dict[int, bytes]) -> str | None:
         """The first key of all; None if another replica has just made it."""
@@ -212,7 +212,6 @@ def follower(opened: Opening, bus: Bus, keys: Keys, acts: Executor, reads: Execu
         acts=acts,
         reads=reads,
         turn=keys.turn,
-        quotas=opened.quotas,
         place=opened.place,
         vault=None if member is None else member.vault,
         replica=opened.replica,

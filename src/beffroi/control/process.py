@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -32,15 +33,19 @@ from beffroi.control.bus import Bus
 from beffroi.control.configuration import TAKEN, Watch
 from beffroi.control.fleet import sharing
 from beffroi.control.fleet.outage import Outage
-from beffroi.control.fleet.table import no_quotas
 from beffroi.control.fleet.terms import Fleet
 from beffroi.control.house import House
 from beffroi.control.keys import Keys
 from beffroi.control.opening import Opening, StartRefused, follower
+from beffroi.control.quotas.alerts import Alerts
 from beffroi.control.requests import Recent
+from beffroi.control.rotation.runner import Runner
+from beffroi.control.rotation.settings import mail_of, stores_of
+from beffroi.control.rotation.stores.choose import Stores
 from beffroi.control.shipping import Shipper
 from beffroi.control.webhooks.addresses import networks
 from beffroi.control.webhooks.courier import Courier
+from beffroi.core.errors import CountersUnavailable
 from beffroi.core.snapshot import Config
 from beffroi.store.notices import Notices
 from beffroi.telemetry import logs
@@ -51,6 +56,8 @@ WRITERS = 2  # as many that wait to change it
 SERVING = 1.0  # seconds that the workers of a start get to be there before shipping begins without them
 AGAIN = 1.0  # seconds between two tries to open a database that was away at the start
 CHANNELS = ("beffroi", "beffroi_held")  # what PostgreSQL announces: a change; that a replica holds one
+ALERT = 3.0  # seconds between two looks at all budgets
+ALERT_SHARE = 50  # a look that took one second of CPU is followed by so many of rest
 FLUSH = 5.0  # seconds between two writes of the counters to the disk
 
 
@@ -112,7 +119,7 @@ def main() -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until somebody listens: the file is about to be read anyway
     try:
         require_loopback(arguments.host)
-        prepared = Opening(arguments, no_quotas)
+        prepared = Opening(arguments)
     except StartRefused as error:
         print(f"beffroi: {error}", file=sys.stderr)
         return error.status
@@ -133,7 +140,8 @@ class _Control:
         self._reads = ThreadPoolExecutor(READERS, "reads")
         self._writes = ThreadPoolExecutor(WRITERS, "writes")
         zone = prepared.config.settings.time_zone
-        self._budgets = Budgets(data, workers=arguments.workers, zone=zone)
+        self._budgets = Budgets(data, zone=zone, quotas=prepared.files.quotas.values())
+        self._alerts = Alerts(prepared.engine, self._budgets)
         recent = Recent()
         self._shipper = Shipper(
             prepared.engine,
@@ -143,9 +151,12 @@ class _Control:
             settled=recent.add,
         )
         self._bus = Bus(arguments.workers, prepared.config.revision, prepared.files.revision, self._joined)
+        configuration = prepared.configuration
+        stores = Stores(lambda: stores_of(configuration.source), lambda: configuration.source.base)
         keys = Keys(
-            prepared.engine, self._acts, prepared.files, self._bus, data, lambda: self._house.config, self._budgets
-        )
+            prepared.engine, self._acts, prepared.files, self._bus, data, lambda: self._house.config, self._budgets,
+            stores,
+        )  # fmt: skip
         self._house = House(
             data=data,
             engine=prepared.engine,
@@ -157,6 +168,7 @@ class _Control:
             shipper=self._shipper,
             backups=Backups(data, prepared.engine, self._acts, self._shipper, self._budgets),
             recent=recent,
+            budgets=self._budgets,
             config=prepared.config,
         )
         self._house.refused = prepared.refused
@@ -167,6 +179,10 @@ class _Control:
         self._house.charge = self._budgets.charge
         keys.shared = None if prepared.member is None else prepared.vault
         self._open = asyncio.Event()
+        self._house.address = self._address
+        self._rotations = Runner(
+            keys, stores, lambda: mail_of(configuration.source), complete=self._complete, address=self._address
+        )
         self._house.courier = self._courier = Courier(
             prepared.engine,
             prepared.vault,
@@ -174,6 +190,17 @@ class _Control:
             self._house.writing,
             self._house.blocking,
         )
+
+    def _address(self) -> str:
+        """Where people reach the control port."""
+        host = self._arguments.host
+        own = f"http://{f'[{host}]' if ':' in host else host}:{self._arguments.port}"
+        return (self._prepared.configuration.source.document.server.control_url or own).rstrip("/")
+
+    def _complete(self) -> int:
+        """Unix second up to which the ledger has what was served here; 0 while shipping does not get on."""
+        progress = self._shipper.progress()
+        return 0 if progress.fault else int(time.time() - progress.lag_seconds)
 
     def _joined(self, worker: int, boot: str) -> None:
         log.debug("worker joined", worker=worker, boot=boot)
@@ -198,6 +225,9 @@ class _Control:
             ("housekeeping", self._keep_house),
             ("webhooks", self._courier.run),
             ("following", self._follow),
+            ("alerts", self._alert),
+            ("keys", self._house.keys.keep_up),
+            ("rotations", self._rotations.run),
         ):
             tasks.append(asyncio.create_task(self._once_open(work), name=name))
         self._say_ready()
@@ -294,6 +324,24 @@ class _Control:
             await asyncio.sleep(FLUSH)
             await self._house.blocking(self._budgets.settle)
             await self._house.blocking(self._budgets.flush)
+
+    async def _alert(self) -> None:
+        """Look at budgets every few seconds, more seldom where there are so many that it would keep a core busy."""
+        rest = ALERT
+        while True:
+            await asyncio.sleep(rest)
+            began = time.process_time()
+            try:
+                await self._house.keys.catch_up_quotas()
+                await self._house.writing(self._look)
+            except (SQLAlchemyError, OSError, CountersUnavailable) as error:
+                log.error("budgets could not be looked at for alerts", reason=str(error))
+            rest = max(ALERT, (time.process_time() - began) * ALERT_SHARE)
+
+    def _look(self) -> None:
+        files = self._prepared.files
+        if told := self._alerts.look(tuple(files.keys.values()), tuple(files.quotas.values())):
+            log.info("budgets near their end", alerts=told)
 
     async def _blocking(self, call: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._acts, call)

@@ -35,6 +35,10 @@ class Recovered(NamedTuple):
     tokens: Tokens
     cost: Cost
     ended_ns: int
+    organisation: str = ""
+    project: str = ""
+    model: str = ""
+    end_user: str | None = None
 
 
 class Batch:
@@ -106,8 +110,11 @@ class Batch:
         for (request_id, attempt), found in (orphans | fresh).items():
             settlement = _lost(found)
             self.settled.append(_row(settlement, found.intent.at_ns, "recovered", found.worker, boot))
-            slot, ended = found.intent.key_slot, settlement.ended_ns
-            recovered.append(Recovered(request_id, attempt, slot, found.tokens, found.cost, ended))
+            i = found.intent
+            whose = (i.organisation, i.project, i.model, i.end_user)
+            recovered.append(
+                Recovered(request_id, attempt, i.key_slot, found.tokens, found.cost, settlement.ended_ns, *whose)
+            )
         return recovered
 
 
@@ -145,6 +152,7 @@ def _lost(found: Open) -> Settlement:
         first_us=0,
         total_us=(ended - intent.at_ns) // 1000,
         address="",
+        user=intent.end_user,
         system=intent.system,
     )
 

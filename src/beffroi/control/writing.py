@@ -82,6 +82,7 @@ class Writer:
             found.worker,
             found.boot,
             i.system,
+            i.end_user,
             self._replica,
         )
 

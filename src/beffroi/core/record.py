@@ -41,6 +41,7 @@ class Intent(msgspec.Struct, array_like=True, gc=False):
     input_estimate: int
     currency: str = "EUR"
     system: str = ""
+    end_user: str | None = None
 
 
 class Progress(msgspec.Struct, array_like=True, gc=False):

@@ -219,6 +219,7 @@ open_intents = Table(
     Column("worker", Integer, nullable=False),
     _text("boot"),
     _word("system"),
+    _text("end_user", null=True),
     _word("replica"),
     sqlite_with_rowid=False,
 )

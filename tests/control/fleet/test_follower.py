@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, delete, insert, update
 from beffroi.control.bus import Bus
 from beffroi.control.fleet import replicas, sharing
 from beffroi.control.fleet.follower import Follower
-from beffroi.control.fleet.table import MOST, no_quotas, prune
+from beffroi.control.fleet.table import MOST, prune
 from beffroi.control.snapshots import KeyFiles
 from beffroi.core.state import load_keys
 from beffroi.store.tables import keys, organisations, projects
@@ -48,7 +48,7 @@ async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
 def following(database: Engine, data: Path, bus: Bus, place: int = 0, **more: Any) -> Follower:
     files = KeyFiles(data, [], {1: b"pepper"})
     acts, reads = ThreadPoolExecutor(1), ThreadPoolExecutor(2)
-    return Follower(database, files, bus, acts=acts, reads=reads, turn=Nobody(), quotas=no_quotas, place=place, **more)
+    return Follower(database, files, bus, acts=acts, reads=reads, turn=Nobody(), place=place, **more)
 
 
 def changed(database: Engine, *statements: Any) -> None:

@@ -19,6 +19,7 @@ from beffroi.cli.show import Column
 from beffroi.cli.things.spec import Record, Said, Thing
 from beffroi.core.ids import new_id
 
+EVERY, FORBIDDEN = "*", 403
 _DONE = {
     "delete": ("deleted", "Remove"),
     "revoke": ("revoked", "Revoke"),
@@ -61,10 +62,22 @@ def _query(organisation: str | None) -> dict[str, str]:
     return {"organisation": organisation} if organisation else {}
 
 
+def _every(thing: Thing, control: Control, query: dict[str, str]) -> list[Record]:
+    """All of them; organisations are of no organisation: those of all, for who may see them."""
+    if thing.organisation:
+        return control.pages(thing.path, query=query)
+    try:
+        return control.pages(thing.path, query={"organisation": EVERY})
+    except Failure as error:
+        if error.answered != FORBIDDEN:
+            raise
+        return control.pages(thing.path)
+
+
 def _list(thing: Thing) -> click.Command:
     def command(control: Control, out: show.Output, organisation: str | None = None, **filters: str | None) -> None:
         query = _query(organisation) | {name: value for name, value in filters.items() if value is not None}
-        found = control.pages(thing.path, query=query)
+        found = _every(thing, control, query)
         columns = [Column(one.title, one.field, shrinks=one.shrinks, drop=one.drop) for one in thing.columns]
         rows = [[one.cell(record) for one in thing.columns] for record in found]
         empty = (
@@ -224,7 +237,7 @@ def _find(thing: Thing, control: Control, reference: str, query: dict[str, str],
     Raises:
         Failure: there is none, or there are several.
     """
-    every = control.pages(thing.path, query=query)
+    every = _every(thing, control, query)
     those = [one for one in every if one.get("id") == reference]
     those = those or [one for one in every if reference in (one.get(name) for name in thing.names)]
     if not those:

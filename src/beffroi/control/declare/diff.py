@@ -17,7 +17,7 @@ from beffroi.control.declare.state import HOUSE, KINDS, Thing
 
 Act = Literal["create", "update", "delete"]
 APPLY = "apply"
-_NOT_ADOPTED = frozenset({"organisation"})  # a file that only speaks of what is in it does not take it over
+_USUAL = {"policy.max_key_days": 365, "policy.rotation_overlap_hours": 24, "limits.budget_period": "month"}
 _PRUNED = frozenset({"project"})  # these are never deleted, what was used in them is in the ledger: they are suspended
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -34,7 +34,7 @@ class Change(msgspec.Struct, frozen=True):
     """One change. `wanted` is what the file says, `held` what is there; one of them is None at a creation or deletion.
 
     Attributes:
-        adopted: it is there, kept by nobody, and from now on by `apply`.
+        adopted: it was kept by hand, and is kept by `apply` from now on.
     """
 
     act: Act
@@ -61,16 +61,22 @@ class Obstacle(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """All of it. `unchanged`: how many things are as the file wants them; `left`: how many `prune` would take away."""
+    """All of it.
+
+    Attributes:
+        unchanged: how many things are as the file wants them; by_hand: how many that it declares are kept by hand.
+        left: how many `prune` would take away.
+    """
 
     changes: tuple[Change, ...]
     obstacles: tuple[Obstacle, ...]
     unchanged: int
+    by_hand: int
     left: int
 
 
-def compare(wanted: Sequence[Thing], held: Sequence[Thing], *, prune: bool = False) -> Difference:
-    """The difference."""
+def compare(wanted: Sequence[Thing], held: Sequence[Thing], *, prune: bool = False, adopt: bool = False) -> Difference:
+    """The difference. `adopt`: what was made by hand is kept by `apply` from then on."""
     there = {thing.ref: thing for thing in held}
     named = {thing.ref for thing in wanted}
     changes: list[Change] = []
@@ -84,11 +90,12 @@ def compare(wanted: Sequence[Thing], held: Sequence[Thing], *, prune: bool = Fal
         if before is not None and before.managed_by not in ("", APPLY):
             said = f"the {thing.ref.kind} {thing.ref} is kept by the configuration file"
             obstacles.append(Obstacle(thing.place, said, "take it out of one of the two files"))
-        elif (change := _change(thing, before)) is None:
+        elif (change := _change(thing, before, adopt=adopt)) is None:
             unchanged += 1
         else:
             changes.append(change)
-    return Difference(tuple(changes), tuple(obstacles), unchanged, 0 if prune else len(gone))
+    by_hand = 0 if adopt else sum(thing.managed_by == "" for thing in held if thing.ref in named)
+    return Difference(tuple(changes), tuple(obstacles), unchanged, by_hand, 0 if prune else len(gone))
 
 
 def _in_order(things: Iterable[Thing]) -> list[Thing]:
@@ -115,9 +122,9 @@ def _removal(thing: Thing) -> Change:
     return Change("delete", (), held=thing)
 
 
-def _change(wanted: Thing, held: Thing | None) -> Change | None:
+def _change(wanted: Thing, held: Thing | None, *, adopt: bool) -> Change | None:
     if held is None:
-        fields = tuple(Field(name, None, value) for name, value in wanted.fields.items() if not _nothing(value))
+        fields = tuple(Field(name, None, value) for name, value in wanted.fields.items() if not _nothing(name, value))
         return Change("create", fields, wanted)
     names = [
         *wanted.fields,
@@ -128,13 +135,13 @@ def _change(wanted: Thing, held: Thing | None) -> Change | None:
         for name in names
         if held.fields.get(name) != wanted.fields.get(name)
     )
-    adopted = held.managed_by != APPLY and held.ref.kind not in _NOT_ADOPTED
+    adopted = adopt and held.managed_by != APPLY
     return Change("update", fields, wanted, held, adopted) if fields or adopted else None
 
 
-def _nothing(value: Any) -> bool:
+def _nothing(name: str, value: Any) -> bool:
     """Whether a new thing need not say that: it is what everything new is."""
-    return value is None or value in ("", "active", [], {})
+    return _USUAL.get(name) == value or value is None or value in ("", "active", [], {})
 
 
 def fingerprint(held: Iterable[Thing]) -> str:

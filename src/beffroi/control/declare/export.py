@@ -27,7 +27,7 @@ _PLURALS = {
     "quota": "quotas",
     "webhook": "webhooks",
 }
-_ALL = ("", None, [], {}, "active", False)
+_ALL: tuple[Any, ...] = ("", None, [], {}, "active", False)
 
 
 def export(scope: Scope, zone: str, now: int) -> dict[str, Any]:

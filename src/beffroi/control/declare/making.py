@@ -118,7 +118,8 @@ def _new_organisation(_: Work, scope: Scope, thing: Thing) -> str:
         scope, OrganisationAsk(name=fields.get("name", identifier), id=identifier, policy=_policy(fields))
     )
     if fields["state"] == SUSPENDED:
-        organisations.suspend(scope, identifier)
+        with scope.within(identifier) as inner:
+            organisations.suspend(inner, identifier)
     return identifier
 
 
@@ -258,7 +259,7 @@ def _ask(kind: type[Any], **said: Any) -> Any:
 
 
 TENANTS: dict[str, Kind] = {
-    "organisation": Kind(_new_organisation, _organisation, _never, None),
+    "organisation": Kind(_new_organisation, _organisation, _never, t.organisations),
     "project": Kind(_new_project, _project, _never, t.projects),
     "member": Kind(_new_member, _member, _no_member, a.members),
     "service account": Kind(_new_account, _account, _no_account, a.service_accounts),

@@ -41,7 +41,14 @@ async def apply(call: Call) -> Applied:
     keys = house.keys
 
     def run(scope: Scope) -> tuple[Applied, list[Row[Any]]]:
-        work = Work(config=house.config, pepper=keys.pepper(), known=keys.known, begin=keys.begin, now=int(time.time()))
+        work = Work(
+            config=house.config,
+            pepper=keys.pepper(),
+            known=keys.known,
+            begin=house.budgets.begin,
+            vault=house.vault,
+            now=int(time.time()),
+        )
         keeper = Scope(scope.connection, actor, scope.organisation, keeper=APPLY)
         return service.apply(keeper, call.ask, work), work.rows
 

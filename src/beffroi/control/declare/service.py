@@ -50,7 +50,7 @@ def plan(scope: Scope, ask: PlanAsk | ApplyAsk, config: Config, now: int) -> Pla
     _must_reach(scope, things)
     there = _there(scope, things, now)
     models = frozenset(model.id for model in config.models)
-    difference = compare(things, there, prune=ask.prune)
+    difference = compare(things, there, prune=ask.prune, adopt=ask.adopt)
     obstacles = (*difference.obstacles, *missing(things, there, models))
     secrets = _secrets(told.declaration)
     creates = {change.thing.label for change in difference.changes if change.act == "create"}
@@ -59,6 +59,7 @@ def plan(scope: Scope, ask: PlanAsk | ApplyAsk, config: Config, now: int) -> Pla
         changes=tuple(_shown(change) for change in difference.changes),
         faults=tuple(_fault(one) for one in obstacles),
         unchanged=difference.unchanged,
+        by_hand=difference.by_hand,
         left=difference.left,
         secrets_to=tuple(to for label, to in secrets.items() if label in creates),
     )
@@ -160,7 +161,7 @@ def _fault(obstacle: Obstacle) -> Fault:
 def _faulty(told: Told) -> Planned:
     """Faults of the document itself: those who send it by hand have not had them told."""
     faults = tuple(Fault((problem.name,), problem.message, problem.remedy) for problem in told.problems)
-    return Planned(PlanShown("", (), faults, 0, 0, ()), Difference((), (), 0, 0))
+    return Planned(PlanShown("", (), faults, 0, 0, 0, ()), Difference((), (), 0, 0, 0))
 
 
 def _dotted(fault: Fault) -> str:

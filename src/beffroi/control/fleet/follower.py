@@ -20,7 +20,7 @@ from sqlalchemy.exc import NoResultFound, SQLAlchemyError
 from beffroi.control.bus import Bus
 from beffroi.control.fleet import replicas
 from beffroi.control.fleet.replicas import Replica
-from beffroi.control.fleet.table import Known, Quotas, everything, newest, prune, since
+from beffroi.control.fleet.table import Known, everything, newest, prune, since
 from beffroi.control.snapshots import KeyFiles
 from beffroi.core.snapshot import KeyDelta, KeyRecord
 from beffroi.store.engine import reading
@@ -60,7 +60,6 @@ class Follower:
         acts: Executor,
         reads: Executor,
         turn: Turn,
-        quotas: Quotas,
         place: int,
         vault: Vault | None = None,
         replica: str = "",
@@ -73,7 +72,6 @@ class Follower:
         self._acts = acts
         self._reads = reads
         self._turn = turn
-        self._quotas = quotas
         self._vault = vault
         self._replica = replica
         self._trusted = trusted
@@ -159,11 +157,7 @@ class Follower:
     def _take(self) -> tuple[KeyDelta | None, int]:
         """Bring the files to what the database has. In the thread of acts."""
         with reading(self._engine) as connection:
-            known = (
-                since(connection, self._place, self._vault, self._quotas)
-                if self._place
-                else everything(connection, self._vault, self._quotas)
-            )
+            known = since(connection, self._place, self._vault) if self._place else everything(connection, self._vault)
         return self._append(known), known.number
 
     def _append(self, known: Known) -> KeyDelta | None:

@@ -73,7 +73,7 @@ async def made(ask: Ask, given: dict[str, Any]) -> dict[str, Any]:
         row, text = keyring.make(scope, asked, known, ask.house.keys.pepper())
         if life is not None:
             row = scope.revise(keys, row, expires_at=now + life)
-        ask.house.keys.begin(row.slot)
+        ask.house.budgets.begin(row.slot)
         if given.get("budget_id"):
             limits.assign(scope, str(given["budget_id"]), key=row.id)
         return answer(row, spend=0) | {"key": text, "token_id": row.id}, [row]
@@ -137,9 +137,9 @@ def _path(endpoint: str) -> str:
     return "chat/completions" if endpoint == "chat" else endpoint
 
 
-def spent(ask: Ask, ids: frozenset[str]) -> dict[str, int]:
+def spent(scope: Scope, ids: frozenset[str]) -> dict[str, int]:
     """Nano-units that keys have cost, from the ledger."""
-    rows = ledger.usage(ask.house.engine, by=("key",), organisation=ask.organisation, keys=ids)
+    rows = ledger.usage(scope, by=("key",), keys=ids)
     costs: dict[str, int] = {}
     for row in rows:
         costs[str(row["key"])] = costs.get(str(row["key"]), 0) + int(row["cost_nano"] or 0)
@@ -156,7 +156,7 @@ async def info(ask: Ask) -> dict[str, Any]:
         return row, frozenset({row.id, *(old.id for old in keyring.predecessors(scope, row))})
 
     row, ids = await ask.read(read)
-    costs = await ask.house.blocking(lambda: spent(ask, ids))
+    costs = await ask.read(lambda scope: spent(scope, ids))
     return {"key": row.id, "info": answer(row, spend=sum(costs.values()))}
 
 
@@ -180,7 +180,7 @@ async def list_(ask: Ask) -> dict[str, Any]:
     rows = await ask.read(read)
     shown = rows[(page - 1) * size : page * size]
     whole = str(ask.given.get("return_full_object", "")).lower() == "true"
-    costs = await ask.house.blocking(lambda: spent(ask, frozenset(row.id for row in shown))) if whole and shown else {}
+    costs = await ask.read(lambda scope: spent(scope, frozenset(row.id for row in shown))) if whole and shown else {}
     listed: list[Any] = [answer(row, spend=costs.get(row.id, 0)) if whole else row.id for row in shown]
     pages = -(-len(rows) // size)
     return {"keys": listed, "total_count": len(rows), "current_page": page, "total_pages": pages}
@@ -233,7 +233,7 @@ async def update(ask: Ask) -> dict[str, Any]:
         return answer(row, spend=0) | {"key": row.id}, [row]
 
     shown = await ask.act(work)
-    costs = await ask.house.blocking(lambda: spent(ask, frozenset({str(shown["key"])})))
+    costs = await ask.read(lambda scope: spent(scope, frozenset({str(shown["key"])})))
     return shown | {"spend": terms.money(sum(costs.values()))}
 
 

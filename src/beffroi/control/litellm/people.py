@@ -173,7 +173,7 @@ async def info(ask: Ask) -> dict[str, Any]:
         return user, list(scope.connection.execute(mine.order_by(t.keys.c.created_at)).all())
 
     user, rows = await ask.read(read)
-    costs = await ask.house.blocking(lambda: keys.spent(ask, frozenset(row.id for row in rows))) if rows else {}
+    costs = await ask.read(lambda scope: keys.spent(scope, frozenset(row.id for row in rows))) if rows else {}
     shown_keys = [keys.answer(row, spend=costs.get(row.id, 0)) for row in rows]
     user["spend"] = money(sum(costs.values()))
     return {"user_id": user["user_id"], "user_info": user, "keys": shown_keys, "teams": user["teams"]}

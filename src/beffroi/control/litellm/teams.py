@@ -122,15 +122,15 @@ async def info(ask: Ask) -> dict[str, Any]:
         return _answer(scope, row.id), living
 
     shown, rows = await ask.read(read)
-    costs = await ask.house.blocking(lambda: _costs(ask))
+    costs = await ask.read(_costs)
     shown["spend"] = terms.money(costs.get(shown["team_id"], 0))
     keys = [key_verbs.answer(row, spend=0) for row in rows]
     return {"team_id": shown["team_id"], "team_info": shown, "keys": keys, "team_memberships": []}
 
 
-def _costs(ask: Ask) -> dict[str, int]:
+def _costs(scope: Scope) -> dict[str, int]:
     found: dict[str, int] = {}
-    for row in ledger.usage(ask.house.engine, by=("project",), organisation=ask.organisation):
+    for row in ledger.usage(scope, by=("project",)):
         found[str(row["project"])] = found.get(str(row["project"]), 0) + int(row["cost_nano"] or 0)
     return found
 
@@ -148,7 +148,7 @@ async def list_(ask: Ask) -> list[dict[str, Any]]:
         return [team for team in found if any(wanted in (one["user_id"], one["user_email"]) for one in team["members_with_roles"])]  # fmt: skip
 
     shown = await ask.read(read)
-    costs = await ask.house.blocking(lambda: _costs(ask))
+    costs = await ask.read(_costs)
     return [team | {"spend": terms.money(costs.get(team["team_id"], 0))} for team in shown]
 
 

@@ -184,9 +184,8 @@ async def revoke_admin_key(call: Call) -> shapes.AdminKey:
 async def list_events(call: Call) -> Listed[shapes.Event]:
     """The newest first."""
     page = call.page
-    after = None if page.after is None else str(page.after[0])
-    rows = await call.read(lambda scope: history.last(scope, call.query, page.limit + 1, after))
-    return call.listed(rows, history.present, "id")
+    rows = await call.read(lambda scope: history.last(scope, call.query, page.limit + 1, page.after))
+    return call.listed(rows, history.present, "at_ns", "id")
 
 
 def _kind(path: str, table: Table, called: str, present: Presents, reads: P, shape: Any) -> tuple[Operation, ...]:

@@ -174,7 +174,9 @@ class Scope:
         how = HOW[table]
         every = self.organisation == EVERY
         mine = organisation if every else self.organisation
-        if mine is None or (how.organisation == "id" and not every):
+        if mine is None:
+            raise BadRequest("this is done in one organisation; name it", param="organisation")
+        if how.organisation == "id" and not every:
             raise TypeError(f"a row of {table.name} is not made like that: whose is it?")
         if self.actor.project and how.closed:
             raise self._for_all()

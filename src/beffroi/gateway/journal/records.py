@@ -36,7 +36,7 @@ async def intend(x: Exchange, house: Recording) -> None:
         house.journal.intent(
             Intent(
                 x.id, x.attempt, x.wall_ns, key.id, key.slot, key.organisation, key.project, x.model.spec.id, x.endpoint, x.member.name,
-                x.price.version, x.input_estimate, x.price.currency, key.system,
+                x.price.version, x.input_estimate, x.price.currency, key.system, _end_user(x),
             ),
             x.journaled,
         )  # fmt: skip
@@ -79,5 +79,10 @@ def _settlement(
         model.spec.id if model is not None else "", x.endpoint, request is not None and request.stream, x.member_name, x.member_kind,
         status, code, outcome, x.source, tokens, price.version, price.currency, cost, len(x.tried), x.finish_reason, x.verdict, x.findings,
         x.size, x.bytes_out, (x.first_ns - x.started) // 1000 if x.first_ns else 0, total // 1000, x.address,
-        request.user[:128] if request is not None and request.user else None, key.system,
+        _end_user(x), key.system,
     )  # fmt: skip
+
+
+def _end_user(x: Exchange) -> str | None:
+    request = x.request
+    return request.user[:128] if request is not None and request.user else None

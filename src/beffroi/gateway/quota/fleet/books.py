@@ -176,6 +176,3 @@ class FleetBooks:
 
 def _use(name: Any, limit: int, used: int, resets: float) -> LimitUse:
     return LimitUse(name, limit, used, max(0, limit - used), resets)
-
-
-

@@ -156,7 +156,11 @@ class FleetCounters:
         ask = ticket.ask
         tokens, output, cost = used.tokens, used.output, used.cost
         if not 0 <= tokens | output <= TOKEN_CAP or not 0 <= cost <= MONEY_CAP:
-            tokens, output, cost = min(max(tokens, 0), TOKEN_CAP), min(max(output, 0), TOKEN_CAP), min(max(cost, 0), MONEY_CAP)
+            tokens, output, cost = (
+                min(max(tokens, 0), TOKEN_CAP),
+                min(max(output, 0), TOKEN_CAP),
+                min(max(cost, 0), MONEY_CAP),
+            )
         more, more_output = tokens - ask.tokens, output - ask.output
         for lease in ticket.leases:
             lease.running += 1
@@ -229,6 +233,14 @@ class FleetCounters:
         """Whether something is under way to the centre, or about to be."""
         return self._desk.talking()
 
+    def house_ms(self) -> int:
+        """House time, as this worker has it."""
+        return self._time.now()
+
+    def scopes(self) -> int:
+        """How many scopes this worker keeps in memory."""
+        return len(self._lanes.leases)
+
     async def ready(self, seconds: float) -> bool:
         """Wait for the centre's first word, so long at most; whether it came."""
         return await self._centre.heard(seconds)
@@ -292,7 +304,7 @@ class FleetCounters:
                 )
             alone.append(lease)
             if lease.local is None:
-                lease.local = LocalShare(lease.rule, lease.sums, now - lease.seen_ms, workers, now)
+                lease.local = LocalShare(lease.rule, lease.likely_sums(now, workers), now - lease.seen_ms, workers, now)
             found += [(lease, each) for each in lease.local.refuses(ask, now)]
             running, most = lease.held[0] - lease.running + 1, lease.local.running
             if most is not None and running > max(lease.held[0], most):
@@ -311,7 +323,12 @@ class FleetCounters:
 
     def _take_alone(self, lease: Lease, ask: Ask, now: int) -> None:
         """Admitted by this worker's own part: the centre hears of it later."""
-        for quantity, amount in ((REQUESTS, 1), (TOKENS, ask.tokens), (INPUT, ask.tokens - ask.output), (OUTPUT, ask.output)):
+        for quantity, amount in (
+            (REQUESTS, 1),
+            (TOKENS, ask.tokens),
+            (INPUT, ask.tokens - ask.output),
+            (OUTPUT, ask.output),
+        ):
             if amount and lease.rule.rates[quantity]:
                 lease.note(quantity, now, amount)
                 lease.local.use(quantity, amount, now)  # type: ignore[union-attr]  # made before
@@ -379,7 +396,7 @@ def _headers(leases: tuple[Lease, ...]) -> tuple[int | None, int]:
 
 def _need_of(ask: Ask, code: str) -> int:
     """How much of what a refusal is about a request needs."""
-    if code[0] == "r" and code != "rebuilding" or code == "concurrency":
+    if (code[0] == "r" and code != "rebuilding") or code == "concurrency":
         return 1
     if code in ("hard_budget", "monthly_cap", "rebuilding"):
         return ask.bound

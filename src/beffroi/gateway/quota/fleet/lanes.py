@@ -24,7 +24,12 @@ class Lane:
     __slots__ = ("each", "key", "leases", "needs", "until")
 
     def __init__(
-        self, key: KeyRecord, leases: tuple[Lease, ...], each: tuple[tuple[QuotaRecord, Limits], ...], needs: Needs, until: int
+        self,
+        key: KeyRecord,
+        leases: tuple[Lease, ...],
+        each: tuple[tuple[QuotaRecord, Limits], ...],
+        needs: Needs,
+        until: int,
     ) -> None:
         self.key, self.leases, self.each, self.needs, self.until = key, leases, each, needs, until
 
@@ -110,7 +115,9 @@ class Lanes:
             if len(self.leases) >= LEASES:
                 self._spare()
                 if len(self.leases) >= LEASES:
-                    raise CountersUnavailable("too many limits are in use at once on this worker; try again", retry_after=1.0)
+                    raise CountersUnavailable(
+                        "too many limits are in use at once on this worker; try again", retry_after=1.0
+                    )
             lease = self.leases[scope] = Lease(scope, account, self._rule(account.limits))
         elif lease.account.limits != account.limits:
             lease.change(account, self._rule(account.limits))

@@ -21,7 +21,8 @@ def refusal(found: list[tuple[Lease, Found]], time: HouseTime) -> BeffroiError:
     """The error to raise; `found` is not empty."""
     if any(each[0] == "rebuilding" for _, each in found):
         return CountersUnavailable(
-            "the budgets are being compared with the ledger after the shared counters were lost; try again", retry_after=1.0
+            "the budgets are being compared with the ledger after the shared counters were lost; try again",
+            retry_after=1.0,
         )
     wait, limit, why, lease = max((_words(lease, each, time) for lease, each in found), key=lambda each: each[0])
     requests = None

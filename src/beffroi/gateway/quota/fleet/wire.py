@@ -73,11 +73,15 @@ class Rule:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.windows = tuple((window, most) for window in WINDOWS if (most := getattr(limits, window.limit)) is not None)
+        self.windows = tuple(
+            (window, most) for window in WINDOWS if (most := getattr(limits, window.limit)) is not None
+        )
         self.told = [[w.code, w.quantity + 1, w.length_ms // w.slots, w.slots, most] for w, most in self.windows]
         self.rates = tuple(any(w.quantity == quantity for w, _ in self.windows) for quantity in range(4))
         # A bound beyond reason is capped, and must not pass.
-        hard, cap = (None if most is None else min(most, MONEY_CAP - 1) for most in (limits.hard_budget, limits.monthly_cap))
+        hard, cap = (
+            None if most is None else min(most, MONEY_CAP - 1) for most in (limits.hard_budget, limits.monthly_cap)
+        )
         soft = limits.soft_budget
         self.pools = (limits.concurrency is not None, hard is not None or cap is not None, soft is not None)
         self.pool_limits = [NO_LIMIT if most is None else most for most in (limits.concurrency, hard, soft, cap)]

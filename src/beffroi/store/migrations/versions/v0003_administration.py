@@ -53,7 +53,7 @@ ADDED: dict[str, tuple[str, ...]] = {
     "projects": ("state", "revision", "managed_by"),
     "keys": ("endpoints", "addresses", "system", "owner", "rotation", "revoked_why", "revision", "managed_by"),
     "exchanges": ("system",),
-    "open_intents": ("system",),
+    "open_intents": ("system", "end_user"),
 }
 TABLES = (
     "members",
@@ -117,6 +117,9 @@ def upgrade() -> None:
         op.add_column("keys", column)
     for table in ("exchanges", "open_intents"):
         op.add_column(table, _word("system"))
+    # What happened to the installation belongs to no tenant; until now all of it was written down as `default`'s.
+    op.execute("UPDATE events SET organisation = '*', project = '' WHERE action NOT LIKE '%:key:%'")
+    op.add_column("open_intents", sa.Column("end_user", sa.String, nullable=True))
     _administration()
     if op.get_bind().dialect.name == "postgresql":
         _walls()
