@@ -74,6 +74,7 @@ def _app(house: House, operations: list[Operation], who: Who) -> Starlette:
     routes = [_page(house, path, page) for path, page in {**pages.OPEN, DESCRIPTION: _describe()}.items()]
     keeper = Keeper(house)
     routes += [_route(house, keeper, path, methods, who) for path, methods in sorted(by_path.items(), key=_rank)]
+    routes += litellm.routes(house, who)
     return Starlette(routes=[*routes, *pages.closing(who)], exception_handlers=HANDLERS)
 
 
