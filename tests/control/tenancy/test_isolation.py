@@ -4,27 +4,36 @@
 An operation, a verb of the command line or a job that `exercises` does not know makes this fail: a new one is added there.
 """
 
+import ast
+import inspect
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import Engine, delete, insert, select
 
+from beffroi.cli.main import main
+from beffroi.control import process
 from beffroi.control.api.operation import Operation
 from beffroi.control.api.routes import OPERATIONS
 from beffroi.control.tenancy.permissions import Role, allowed
 from beffroi.store.administration import tiers
 from beffroi.store.engine import open_engine, reading
-from beffroi.store.tables import metadata, open_intents, organisations, projects
+from beffroi.store.tables import keys, metadata, open_intents, organisations, projects
 from tests.control.fakes import Answer, Control, WorkerThread, control
 from tests.control.tenancy import exercises
 from tests.control.tenancy.alike import fill
 from tests.control.tenancy.exercises import ACME, ONLY, ZEBRA, Exercise
+from tests.harness import wait_for
+from tests.house.pages import commands
 
 API = "/api/v1"
+CONTROL = Path(__file__).resolve().parents[1]
 ROLES = [(role, narrowed) for role in Role if role != Role.OPERATOR for narrowed in ("", "p")]
 DECLARED = {f"{each.method} {each.path}": each for each in OPERATIONS if each.needs is not None}
 BY_ROLE = pytest.mark.parametrize(("role", "project"), ROLES, ids=lambda value: str(value) or "all")
@@ -216,3 +225,75 @@ def test_an_owner_who_does_all_that_he_may_leaves_the_other_as_it_was(two: Two) 
             done.add(name)
     assert {name for name in DECLARED if name.startswith("GET") and not exercises.OPERATIONS[name].leaves} <= done
     assert rows(two.engine, ZEBRA) == two.before
+
+
+def test_every_verb_of_the_command_line_is_exercised() -> None:
+    """A new one is not merged before somebody has said how it could leak, or why it cannot."""
+    assert set(exercises.VERBS) == {name.removeprefix("beffroi ") for name, _ in commands()}
+
+
+@pytest.mark.parametrize("verb", [verb for verb, how in exercises.VERBS.items() if not isinstance(how, str)])
+def test_a_verb_in_one_organisation_shows_and_changes_nothing_of_another(two: Two, verb: str) -> None:
+    """Even for the operator on this machine: a verb acts in the organisation that it names, and in no other."""
+    named = {"{request}": "exchanges.request_id", "{rotation}": "rotations.id"}
+    for arguments in exercises.VERBS[verb]:
+        words = list(arguments)
+        for place, source in named.items():
+            table, _, column = source.partition(".")
+            words = [str(two.before[table][-1][column]) if word == place else word for word in words]
+        done = CliRunner().invoke(main, [*verb.split(), *words, "--data", str(two.running.data)])
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+        said = [word for word in two.words if any(word in argument for argument in words)]
+        text = done.output
+        for word in sorted(said, key=len, reverse=True):
+            text = text.replace(word, "")
+        assert [word for word in two.words if word in text] == [], f"{verb} {words}: {done.output}"
+        if said:
+            assert done.exit_code != 0 or not said_to_be_there(done.output, said), f"{verb} {words}: {done.output}"
+        assert done.exit_code != 2, f"{verb} {words} is not how it is used: {done.output}"
+    assert rows(two.engine, ZEBRA) == two.before
+
+
+def said_to_be_there(output: str, said: list[str]) -> bool:
+    """Whether a search that succeeded shows what was looked for."""
+    return any(word in output for word in said)
+
+
+def test_every_job_is_known() -> None:
+    """Each task that control begins; a new one is not merged before somebody has said whose rows it touches."""
+    tree = ast.parse(inspect.getsource(process))
+    begun = {
+        word.value.value
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "asyncio.create_task"
+        for word in call.keywords
+        if word.arg == "name" and isinstance(word.value, ast.Constant)
+    }
+    assert begun == set(exercises.JOBS)
+    for name, how in exercises.JOBS.items():
+        for test in re.findall(r"test_\w+", how):
+            assert test in globals() or list(CONTROL.rglob(f"{test}.py")), f"{name}: where is {test}?"
+
+
+def test_jobs_tell_and_change_one_organisation_at_a_time(two: Two) -> None:
+    """A rotation that goes on by itself and webhooks that are told: of the one organisation, and not of the other."""
+    webhook = {"url": "https://hooks.invalid/", "events": ["key:*"]}
+    for organisation in (ACME, ZEBRA):
+        answer = two.running.ask("POST", f"{API}/webhooks?organisation={organisation}", webhook)
+        assert answer.status == 201, answer.text
+    before = rows(two.engine, ZEBRA)
+    ask = {"name": "turned", "project": "p", "rotation": {"every_days": 30}}
+    made = two.running.ask("POST", f"{API}/keys?organisation={ACME}", ask).json
+    begun = two.running.ask("POST", f"{API}/rotations?organisation={ACME}", {"key": made["id"]})
+    assert begun.status == 201, begun.text
+    wait_for(lambda: _successor(two, made["id"]) is not None, 15, "the rotation makes a successor by itself")
+    assert _successor(two, made["id"]).organisation == ACME
+    after = rows(two.engine, ZEBRA)
+    assert after == before
+    told = [row["payload"]["organisation"] for row in rows(two.engine, ACME)["outbox"] if row["payload"]]
+    assert told and set(told) == {ACME}
+
+
+def _successor(two: Two, key: str) -> Any:
+    with reading(two.engine) as connection:
+        return connection.execute(select(keys).where(keys.c.rotated_from == key)).one_or_none()

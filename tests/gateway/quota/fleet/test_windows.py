@@ -31,7 +31,9 @@ def fleet(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     made.close()
 
 
-def take(fleet: Fleet, worker: FleetCounters, record: KeyRecord, ask: Ask = Ask(0, 0, 0, 0), user: str | None = None) -> Held:
+def take(
+    fleet: Fleet, worker: FleetCounters, record: KeyRecord, ask: Ask = Ask(0, 0, 0, 0), user: str | None = None
+) -> Held:
     """Reserve as admit does."""
     for _ in range(2000):
         try:
