@@ -47,7 +47,7 @@ class Two:
         self.engine = engine
         self.words = _words(engine, ZEBRA) - _words(engine, ACME) - _words(engine, "default")
         self.before = rows(engine, ZEBRA)
-        self.keys = {}
+        self.keys: dict[tuple[Role, str], str] = {}
         for role, project in ROLES:
             ask = {"name": "Same", "role": role, "project": project}
             answer = running.ask("POST", f"{API}/admin-keys?organisation={ACME}", ask)
