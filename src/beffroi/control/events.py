@@ -85,6 +85,9 @@ ACTS = {
 }
 
 
+_INSERT = insert(events)
+
+
 def every() -> list[str]:
     """Every action that there is."""
     return [*ACTIONS, *(f"{door}:{act}" for door in DOORS for act in ACTS)]
@@ -122,19 +125,18 @@ def record(
     """
     known(action)
     event, at_ns = new_id("evt"), time.time_ns()
-    connection.execute(
-        insert(events).values(
-            id=event,
-            at_ns=at_ns,
-            actor=actor,
-            action=action,
-            subject=subject,
-            before=before,
-            after=after,
-            organisation=organisation,
-            project=project,
-        )
-    )
+    row = {
+        "id": event,
+        "at_ns": at_ns,
+        "actor": actor,
+        "action": action,
+        "subject": subject,
+        "before": before,
+        "after": after,
+        "organisation": organisation,
+        "project": project,
+    }
+    connection.execute(_INSERT, row)
     payload = outbox.described(
         event=event,
         action=action,

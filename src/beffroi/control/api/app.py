@@ -72,10 +72,13 @@ def _app(house: House, operations: list[Operation], who: Who) -> Starlette:
         methods[operation.method] = operation
     routes = [_page(house, path, page) for path, page in {**pages.OPEN, DESCRIPTION: _describe()}.items()]
     keeper = Keeper(house)
-    # A word in a path comes before a part in braces, which would take it: `/tiers/{name}/assign`, `/tiers/{name}/{version}`.
-    ordered = sorted(by_path.items(), key=lambda each: [part.startswith("{") for part in each[0].split("/")])
-    routes += [_route(house, keeper, path, methods, who) for path, methods in ordered]
+    routes += [_route(house, keeper, path, methods, who) for path, methods in sorted(by_path.items(), key=_rank)]
     return Starlette(routes=[*routes, *pages.closing(who)], exception_handlers=HANDLERS)
+
+
+def _rank(item: tuple[str, object]) -> list[bool]:
+    """A path whose part is a word goes before one that takes anything there, whichever was declared first."""
+    return [part.startswith("{") for part in item[0].split("/")]
 
 
 def _page(house: House, path: str, page: pages.Handler) -> Route:
