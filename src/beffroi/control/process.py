@@ -62,7 +62,7 @@ from beffroi.telemetry import logs
 
 log = logs.Logger("control")
 READERS = 4  # threads that wait for the database on behalf of pages
-WRITERS = 2  # as many that wait to change it
+WRITERS = 1  # SQLite has one writer at a time: two would wait for each other by polling
 SERVING = 1.0  # seconds that the workers of a start get to be there before shipping begins without them
 ALERT = 3.0  # seconds between two looks at all budgets
 ALERT_SHARE = 50  # a look that took one second of CPU is followed by so many of rest
