@@ -16,6 +16,7 @@ from beffroi.control.api.app import DESCRIPTION, port_app, socket_app
 from beffroi.control.api.pages import OPEN
 from beffroi.control.api.routes import OPERATIONS, PREFIX
 from beffroi.control.house import House
+from beffroi.control.litellm.verbs import VERBS
 from beffroi.control.metrics import METRICS
 from beffroi.telemetry.metrics import observe
 from tests.control.fakes import Control, Worker, control, until
@@ -39,10 +40,9 @@ def test_the_port_has_what_is_open_or_names_a_permission_and_no_other() -> None:
     """Default deny: a new operation is closed until it says what it needs."""
     nobody = cast("House", SimpleNamespace())
     assert {"/livez", "/readyz", "/metrics"} <= set(OPEN)
-    assert paths(port_app(nobody)) == {*OPEN, DESCRIPTION} | {
-        PREFIX + each.path for each in OPERATIONS if each.needs is not None
-    }
-    assert paths(socket_app(nobody)) == {*OPEN, DESCRIPTION} | {PREFIX + each.path for each in OPERATIONS}
+    both = {*OPEN, DESCRIPTION, *(verb.path for verb in VERBS)}
+    assert paths(port_app(nobody)) == both | {PREFIX + each.path for each in OPERATIONS if each.needs is not None}
+    assert paths(socket_app(nobody)) == both | {PREFIX + each.path for each in OPERATIONS}
     assert all(type(route) is Route for route in [*port_app(nobody).routes, *socket_app(nobody).routes])
 
 
