@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -26,13 +26,11 @@ import uvloop
 from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.control.api.app import port_app, socket_app
-from beffroi.control.api.protocol import Bounded, protocol
+from beffroi.control.api.protocol import settings
 from beffroi.control.backups import Backups
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
 from beffroi.control.configuration import TAKEN, Watch
-from beffroi.control.fleet import sharing
-from beffroi.control.fleet.outage import Outage
 from beffroi.control.fleet.terms import Fleet
 from beffroi.control.house import House
 from beffroi.control.keys import Keys
@@ -47,12 +45,14 @@ from beffroi.control.webhooks.addresses import networks
 from beffroi.control.webhooks.courier import Courier
 from beffroi.core.errors import CountersUnavailable
 from beffroi.core.snapshot import Config
-from beffroi.store.notices import Notices
 from beffroi.telemetry import logs
 
 log = logs.Logger("control")
 READERS = 4  # threads that wait for the database on behalf of pages
-WRITERS = {"sqlite": 1, "postgresql": 4}  # as many that wait to change it; where it takes one at a time, two would only poll
+WRITERS = {
+    "sqlite": 1,
+    "postgresql": 4,
+}  # as many that wait to change it; where it takes one at a time, two would only poll
 SERVING = 1.0  # seconds that the workers of a start get to be there before shipping begins without them
 AGAIN = 1.0  # seconds between two tries to open a database that was away at the start
 CHANNELS = ("beffroi", "beffroi_held")  # what PostgreSQL announces: a change; that a replica holds one
@@ -186,12 +186,9 @@ class _Control:
         self._rotations = Runner(
             keys, stores, lambda: mail_of(configuration.source), complete=self._complete, address=self._address
         )
+        allowed = networks(configuration.server.webhook_networks)
         self._house.courier = self._courier = Courier(
-            prepared.engine,
-            prepared.vault,
-            networks(prepared.configuration.server.webhook_networks),
-            self._house.writing,
-            self._house.blocking,
+            prepared.engine, prepared.vault, allowed, self._house.writing, self._house.blocking
         )
 
     def _address(self) -> str:
@@ -257,60 +254,9 @@ class _Control:
             os.umask(mask)
         local.listen(64)
         return [
-            (_Server(self._settings(port_app(self._house))), port),
-            (_Server(self._settings(socket_app(self._house))), local),
+            (_Server(settings(port_app(self._house))), port),
+            (_Server(settings(socket_app(self._house))), local),
         ]
-
-    @staticmethod
-    def _settings(app: Any) -> uvicorn.Config:
-        return uvicorn.Config(
-            Bounded(app),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            http=protocol(),
-            ws="none",
-            server_header=False,
-            date_header=True,
-            timeout_graceful_shutdown=5,
-            proxy_headers=False,
-        )
-
-    async def _come_to_open(self) -> None:
-        """Open a database that was away at the start; all that needs it waits for this."""
-        while self._prepared.waiting:
-            await asyncio.sleep(AGAIN)
-            try:
-                await self._blocking(self._prepared.open)
-            except SQLAlchemyError as error:
-                self._house.waiting = self._prepared.waiting = sharing.why(error, self._prepared.shown)
-        self._house.waiting = ""
-        self._open.set()
-        await asyncio.get_running_loop().create_future()
-
-    async def _once_open(self, work: Callable[[], Awaitable[None]]) -> None:
-        await self._open.wait()
-        await work()
-
-    async def _follow(self) -> None:
-        """Follow changes; in a fleet also hear of them, and move on how long this machine may go on alone."""
-        member = self._prepared.member
-        if member is None:
-            await self._follower.run()
-            return
-        loop = asyncio.get_running_loop()
-
-        def heard(channel: str) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(self._follower.hear, channel)
-
-        notices = Notices(member.url, CHANNELS, heard)
-        notices.start()
-        outage = Outage(self._data, member.fleet, self._follower, self._shipper)
-        try:
-            await asyncio.gather(self._follower.run(), outage.run())
-        finally:
-            await asyncio.to_thread(notices.stop)
 
     async def _ship(self) -> None:
         """Ship as soon as all workers serve, which comes first: what a killed tree left can keep a core busy for a while."""
