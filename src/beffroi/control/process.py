@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,8 @@ from beffroi.control.backups import Backups
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
 from beffroi.control.configuration import TAKEN, Watch
+from beffroi.control.fleet import sharing
+from beffroi.control.fleet.outage import Outage
 from beffroi.control.fleet.terms import Fleet
 from beffroi.control.house import House
 from beffroi.control.keys import Keys
@@ -45,6 +47,7 @@ from beffroi.control.webhooks.addresses import networks
 from beffroi.control.webhooks.courier import Courier
 from beffroi.core.errors import CountersUnavailable
 from beffroi.core.snapshot import Config
+from beffroi.store.notices import Notices
 from beffroi.telemetry import logs
 
 log = logs.Logger("control")
@@ -257,6 +260,42 @@ class _Control:
             (_Server(settings(port_app(self._house))), port),
             (_Server(settings(socket_app(self._house))), local),
         ]
+
+    async def _come_to_open(self) -> None:
+        """Open a database that was away at the start; all that needs it waits for this."""
+        while self._prepared.waiting:
+            await asyncio.sleep(AGAIN)
+            try:
+                await self._blocking(self._prepared.open)
+            except SQLAlchemyError as error:
+                self._house.waiting = self._prepared.waiting = sharing.why(error, self._prepared.shown)
+        self._house.waiting = ""
+        self._open.set()
+        await asyncio.get_running_loop().create_future()
+
+    async def _once_open(self, work: Callable[[], Awaitable[None]]) -> None:
+        await self._open.wait()
+        await work()
+
+    async def _follow(self) -> None:
+        """Follow changes; in a fleet also hear of them, and move on how long this machine may go on alone."""
+        member = self._prepared.member
+        if member is None:
+            await self._follower.run()
+            return
+        loop = asyncio.get_running_loop()
+
+        def heard(channel: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._follower.hear, channel)
+
+        notices = Notices(member.url, CHANNELS, heard)
+        notices.start()
+        outage = Outage(self._data, member.fleet, self._follower, self._shipper)
+        try:
+            await asyncio.gather(self._follower.run(), outage.run())
+        finally:
+            await asyncio.to_thread(notices.stop)
 
     async def _ship(self) -> None:
         """Ship as soon as all workers serve, which comes first: what a killed tree left can keep a core busy for a while."""
