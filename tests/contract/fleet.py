@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fleet's counters under the suite: four workers and control's books over one real Valkey or Redis, on one loop.
 
-In: a running server. Out: a `Backend`. House time is moved by the workers' monotonic clocks alone, as it is when the clock of
-the server's machine stands still; so a day passes in a moment.
+In: a running server. Out: a `Backend`. A day passes in a moment: what the centre adds to its own clock grows by it, which to
+the script is the same as its clock going on.
 """
 
 import asyncio
@@ -46,12 +46,12 @@ class Fleet:
         self.loop = asyncio.new_event_loop()
         self._workers: dict[int, Patient] = {}
         self._quotas: tuple[QuotaRecord, ...] = ()
-        names = Names(self.prefix)
-        with redis.Redis.from_url(url) as client:
-            seconds, micros = client.time()
-            now = seconds * 1000 + micros // 1000
-            house = {"epoch": "epo_test", "whole": 1, "last": NOON // MS, "off": NOON // MS - now, "drift": 0}
-            client.hset(names.house, mapping=house | {"step": 0, "since": 0})
+        self._house = Names(self.prefix).house
+        self._client = redis.Redis.from_url(url)
+        seconds, micros = self._client.time()
+        now = seconds * 1000 + micros // 1000
+        house = {"epoch": "epo_test", "whole": 1, "last": NOON // MS, "off": NOON // MS - now, "drift": 0}
+        self._client.hset(self._house, mapping=house | {"step": 0, "since": 0})
         self._books = FleetBooks(url, prefix=self.prefix, clock=self.clock, zone="Europe/Paris")
         for number in range(WORKERS):
             self.worker(number)
@@ -79,6 +79,7 @@ class Fleet:
     def pass_(self, seconds: float) -> None:
         """See `Backend`."""
         self.clock.pass_(seconds * 1e9)
+        self._client.hincrby(self._house, "off", int(seconds * 1000))
         for each in self._workers.values():
             each.upkeep()
         self._settle()
@@ -115,6 +116,7 @@ class Fleet:
             each.close()
             self.loop.run_until_complete(each.stop())
         self._books.close()
+        self._client.close()
         self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.close()
 

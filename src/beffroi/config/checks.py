@@ -9,11 +9,12 @@ import ipaddress
 import re
 import ssl
 import zoneinfo
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from beffroi.config.load import Place, Problem, Source, dotted
 from beffroi.config.reader import nearest
+from beffroi.config.secrets import Unreadable, anchored, database_url, look_up
 from beffroi.core.snapshot import GUARD_ACTS, GUARD_FEATURES
 
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
@@ -113,6 +114,36 @@ def check_addresses(source: Source) -> list[Problem]:
     if same and (server.host == server.control_host or server.host in {"0.0.0.0", "::"}):  # noqa: S104 - compared
         faults.note(("server", "control_port"), f"is the API's port too ({server.port})", "give each its own port")
     return faults
+
+
+def check_fleet(source: Source, environ: Mapping[str, str]) -> list[Problem]:
+    """Faults of the database that several Beffroi share, and of the secret that goes with it."""
+    faults = Faults(source)
+    server = source.document.server
+    if server.database is not None and server.fleet_secret is None:
+        faults.note(
+            ("server", "database"),
+            "needs `server.fleet_secret` beside it: what the machines share there is sealed with it",
+            "make one with `openssl rand -hex 32`, the same on every machine, and write `fleet_secret: file:PATH`",
+        )
+    if server.fleet_secret is not None and server.database is None:
+        faults.note(
+            ("server", "fleet_secret"),
+            "is of no use without `server.database`",
+            "name the PostgreSQL that the machines share, or take it out",
+        )
+    for name, look in (("database", database_url), ("fleet_secret", _secret)):
+        reference = getattr(server, name)
+        if reference is not None:
+            try:
+                look(anchored(reference, source.base), environ)
+            except Unreadable as error:
+                faults.note(("server", name), error.message, error.remedy)
+    return faults
+
+
+def _secret(reference: str, environ: Mapping[str, str]) -> str:
+    return look_up(reference, Path(), environ)
 
 
 def _is_host(text: str) -> bool:

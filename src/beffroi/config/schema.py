@@ -21,6 +21,26 @@ File = Annotated[str, Meta(extra={"kind": "path"})]
 Secret = Annotated[
     str, Meta(extra={"kind": "secret"}, extra_json_schema={"pattern": "^(env|file):.+", "examples": ["env:NAME"]})
 ]
+# As a secret, because a password stands in it; without one it may be written as it is.
+DatabaseUrl = Annotated[
+    str,
+    Meta(
+        extra={"kind": "secret"},
+        extra_json_schema={"pattern": "^(env:|file:|postgres(ql)?://).+", "examples": ["env:BEFFROI_DATABASE"]},
+    ),
+]
+
+# Without a password it may be written as it is.
+ValkeyUrl = Annotated[
+    str,
+    Meta(
+        extra={"kind": "secret"},
+        extra_json_schema={
+            "pattern": "^(env:|file:|rediss?://|valkeys?://|unix:/).+",
+            "examples": ["env:BEFFROI_VALKEY"],
+        },
+    ),
+]
 
 
 def _about(sentence: str) -> Meta:
@@ -71,6 +91,28 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         _about("Data directory; `.beffroi` here if there is one, else `~/.local/share/beffroi`, when left out."),
     ] = None
     tls: Annotated[Tls | None, _about("TLS on the API port.")] = None
+    database: Annotated[
+        DatabaseUrl | None,
+        _about(
+            "PostgreSQL that several Beffroi share, as `env:NAME` or `file:PATH` of a URL "
+            "`postgresql://user:password@host:5432/name`; SQLite in the data directory when left out."
+        ),
+    ] = None
+    fleet_secret: Annotated[
+        Secret | None,
+        _about(
+            "Secret, the same on every machine of a fleet, that seals what they share in the database; 32 characters or more."
+        ),
+    ] = None
+    trust_keys: Annotated[
+        float, Meta(ge=1, le=86_400, description="Seconds for which keys are believed while the database is away.")
+    ] = 3600.0
+    hold_journal: Annotated[
+        float, Meta(ge=1, le=604_800, description="Seconds for which requests are taken while the database is away.")
+    ] = 3600.0
+    hold_journal_bytes: Annotated[
+        int, Meta(ge=1 << 20, le=1 << 40, description="Bytes that the journal may hold while the database is away.")
+    ] = 1 << 30
     control_url: Annotated[
         str | None,
         _about("Where people reach the control port, for links in notices; its own address when left out."),
@@ -80,6 +122,17 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         _about("Networks of the house where webhooks may be told, such as 10.2.0.0/16; else only over the internet."),
     ] = ()
+    valkey: Annotated[
+        ValkeyUrl | None,
+        _about(
+            "Valkey, or Redis 7, in which several machines share their limits: `env:NAME` or `file:PATH` of a URL "
+            "`rediss://user:password@host:6379/0`; limits are this machine's own when left out."
+        ),
+    ] = None
+    valkey_prefix: Annotated[
+        str,
+        _about("Name of this installation in that Valkey, the same on every machine and on no other installation's."),
+    ] = "beffroi"
 
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True):

@@ -164,7 +164,8 @@ def _tiers(tiers: Sequence[Tier], place: Place) -> Found:
     yield from _twice(place, ((_at(tier.effective), tier.name) for tier in tiers), "tier")
     for index, tier in enumerate(tiers):
         here = (*place, index)
-        yield from _words(here, ("name", tier.name), ("title", tier.title))
+        yield from _slug((*here, "name"), tier.name)
+        yield from _words(here, ("title", tier.title))
         yield from _moment(tier.effective, (*here, "effective"))
         yield from _limits(tier.limits, (*here, "limits"))
         yield from _amount(tier.credit, (*here, "credit"))

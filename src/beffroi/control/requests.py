@@ -127,10 +127,7 @@ class Recent:
         with self._lock:
             count = self._counts.get(of, 0)
             mine = [] if place is None else [row for row in self._rows if _belongs(row, of)]
-        if place is None:
-            fresh = 0
-        else:
-            fresh = max(0, count - int(reached)) if known else len(mine)
+        fresh = max(0, count - int(reached)) if known else len(mine)
         rows = mine[-fresh:] if fresh else []
         shown = [_decoded(dict(zip(_NAMES, row, strict=True))) for row in rows]
         return shown, f"{self._born}.{count}", fresh - len(rows)

@@ -19,6 +19,7 @@ from beffroi.cli.show import Column
 from beffroi.cli.things.spec import Record, Said, Thing
 from beffroi.core.ids import new_id
 
+EVERY, FORBIDDEN = "*", 403
 _DONE = {
     "delete": ("deleted", "Remove"),
     "revoke": ("revoked", "Revoke"),
@@ -61,10 +62,22 @@ def _query(organisation: str | None) -> dict[str, str]:
     return {"organisation": organisation} if organisation else {}
 
 
+def _every(thing: Thing, control: Control, query: dict[str, str]) -> list[Record]:
+    """All of them; organisations are of no organisation: those of all, for who may see them."""
+    if thing.organisation:
+        return control.pages(thing.path, query=query)
+    try:
+        return control.pages(thing.path, query={"organisation": EVERY})
+    except Failure as error:
+        if error.answered != FORBIDDEN:
+            raise
+        return control.pages(thing.path)
+
+
 def _list(thing: Thing) -> click.Command:
     def command(control: Control, out: show.Output, organisation: str | None = None, **filters: str | None) -> None:
         query = _query(organisation) | {name: value for name, value in filters.items() if value is not None}
-        found = control.pages(thing.path, query=query)
+        found = _every(thing, control, query)
         columns = [Column(one.title, one.field, shrinks=one.shrinks, drop=one.drop) for one in thing.columns]
         rows = [[one.cell(record) for one in thing.columns] for record in found]
         empty = (
@@ -81,7 +94,7 @@ def _list(thing: Thing) -> click.Command:
 
 def _show(thing: Thing) -> click.Command:
     def command(reference: str, control: Control, out: show.Output, organisation: str | None = None) -> None:
-        found = _find(thing, control, reference, _query(organisation), whole=True)
+        found = find(thing, control, reference, _query(organisation), whole=True)
         out.record(
             [(one.field.replace("_", " "), one.cell(found)) for one in (*thing.columns, *thing.details)], document=found
         )
@@ -103,12 +116,14 @@ def _write(thing: Thing, verb: str) -> click.Command:
             body[thing.key] = reference
             if thing.key == "id":  # what people call it, until they say otherwise
                 body.setdefault("name", reference)
+            body = body if thing.shape is None else thing.shape(body, creates)
             made = control.call("POST", thing.path, body, query=query, once=new_id("op"))
             _print(thing, made, out, "made")
             return
         if not body:
             raise click.UsageError("say what is to change; --help lists it")
-        found = _find(thing, control, reference, query)
+        body = body if thing.shape is None else thing.shape(body, creates)
+        found = find(thing, control, reference, query)
         changed = control.call("PATCH", _place(thing, found), body, query=query, once=new_id("op"))
         _print(thing, changed, out, "changed")
 
@@ -180,7 +195,7 @@ def _act(thing: Thing, verb: str) -> click.Command:
 
     def command(reference: str, control: Control, out: show.Output, organisation: str | None = None) -> None:
         query = _query(organisation)
-        found = _find(thing, control, reference, query)
+        found = find(thing, control, reference, query)
         if verb == "delete":
             answer = control.call("DELETE", _place(thing, found), query=query, once=new_id("op"))
         else:
@@ -218,13 +233,13 @@ def _place(thing: Thing, record: Record) -> str:
     return f"{thing.path}/{quote(str(record['id']), safe='')}"
 
 
-def _find(thing: Thing, control: Control, reference: str, query: dict[str, str], *, whole: bool = False) -> Record:
+def find(thing: Thing, control: Control, reference: str, query: dict[str, str], *, whole: bool = False) -> Record:
     """One thing by its id, or by a name that only one has.
 
     Raises:
         Failure: there is none, or there are several.
     """
-    every = control.pages(thing.path, query=query)
+    every = _every(thing, control, query)
     those = [one for one in every if one.get("id") == reference]
     those = those or [one for one in every if reference in (one.get(name) for name in thing.names)]
     if not those:
@@ -241,4 +256,4 @@ def _find(thing: Thing, control: Control, reference: str, query: dict[str, str],
     return dict(those[0])
 
 
-__all__ = ["group"]
+__all__ = ["find", "group"]

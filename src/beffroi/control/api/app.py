@@ -5,6 +5,7 @@ In: the table of `routes`. Out: for each call, in this order: how often (port), 
 the answer. Default deny: an operation that names no permission is not on the port, and what is in no table is nowhere.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
@@ -18,10 +19,11 @@ from starlette.routing import Route
 
 from beffroi.control.api import cursor, openapi, pages, reading
 from beffroi.control.api.idempotency import Keeper, Place
-from beffroi.control.api.operation import MOST, PAGE, Call, Operation, Page
+from beffroi.control.api.operation import MOST, ORGANISATION, PAGE, Call, Operation, Page
 from beffroi.control.api.problems import HANDLERS
 from beffroi.control.api.routes import OPERATIONS, PREFIX
 from beffroi.control.house import House
+from beffroi.control.litellm import verbs as litellm
 from beffroi.control.operations.shapes import Work
 from beffroi.control.tenancy.scope import EVERY, SOCKET, Actor
 from beffroi.core.errors import BadRequest, BeffroiError, PermissionDenied
@@ -71,8 +73,14 @@ def _app(house: House, operations: list[Operation], who: Who) -> Starlette:
         methods[operation.method] = operation
     routes = [_page(house, path, page) for path, page in {**pages.OPEN, DESCRIPTION: _describe()}.items()]
     keeper = Keeper(house)
-    routes += [_route(house, keeper, path, methods, who) for path, methods in by_path.items()]
+    routes += [_route(house, keeper, path, methods, who) for path, methods in sorted(by_path.items(), key=_rank)]
+    routes += litellm.routes(house, who)
     return Starlette(routes=[*routes, *pages.closing(who)], exception_handlers=HANDLERS)
+
+
+def _rank(item: tuple[str, object]) -> list[bool]:
+    """A path whose part is a word goes before one that takes anything there, whichever was declared first."""
+    return [part.startswith("{") for part in item[0].split("/")]
 
 
 def _page(house: House, path: str, page: pages.Handler) -> Route:
@@ -161,9 +169,13 @@ def _organisation(actor: Actor, asked: str | None) -> str:
         if asked not in (None, actor.organisation):
             raise PermissionDenied(f"{actor.name} may act in the organisation `{actor.organisation}` alone")
         return actor.organisation
-    if asked == "":
-        raise BadRequest("name an organisation, or leave it out", param="organisation")
-    return asked or DEFAULT
+    if asked is None:
+        return DEFAULT
+    if not re.fullmatch(ORGANISATION, asked):
+        raise BadRequest(
+            "`organisation` is an id of small letters, digits, - and _, or `*` for all", param="organisation"
+        )
+    return asked
 
 
 def _answered(operation: Operation, content: Any) -> Response:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from beffroi import __version__
-from beffroi.control.api.operation import MOST, PAGE, Listed, Operation
+from beffroi.control.api.operation import MOST, ORGANISATION, PAGE, Listed, Operation
 
 _PARTS = re.compile(r"\{(\w+)\}")
 _REF = "#/components/schemas/{name}"
@@ -107,7 +107,7 @@ def _parameters(operation: Operation, schemas: dict[str, Any]) -> Any:
     yield _parameter(
         "organisation",
         "query",
-        {"type": "string", "minLength": 1, "maxLength": 40},
+        {"type": "string", "pattern": ORGANISATION},
         "The organisation acted on, where the key is the operator's; `*` to list those of all.",
     )
     if operation.paged:

@@ -27,7 +27,7 @@ _PLURALS = {
     "quota": "quotas",
     "webhook": "webhooks",
 }
-_ALL = ("", None, [], {}, "active", False)
+_ALL: tuple[Any, ...] = ("", None, [], {}, "active", False)
 
 
 def export(scope: Scope, zone: str, now: int) -> dict[str, Any]:
@@ -95,8 +95,7 @@ def _key(thing: Thing, zone: str) -> dict[str, Any]:
 
 def _tier(thing: Thing, zone: str) -> dict[str, Any]:
     name, since = thing.ref.name
-    title = thing.fields["title"]
-    found: dict[str, Any] = {"name": name} | ({} if title == name else {"title": title})
+    found = _plain({"name": name, "title": thing.fields["title"]})
     if since != "0":
         found["effective"] = moments.text(int(since), zone)
     if limits := _limits(thing.fields):

@@ -55,7 +55,9 @@ def _delete(work: Work, scope: Scope, thing: Thing) -> None:
 
 def _said(scope: Scope, fields: Fields) -> dict[str, Any]:
     """What a body would say; limits that are not named among fields are left out of it."""
-    said = {name: fields[name] for name in ("models", "endpoints", "addresses", "owner", "rotation") if name in fields}
+    said: dict[str, Any] = {
+        name: fields[name] for name in ("models", "endpoints", "addresses", "owner", "rotation") if name in fields
+    }
     if "system" in fields:
         said["system"] = _system(scope, fields["system"])
     limits = {name: fields[f"limits.{name}"] for name in _LIMITS if f"limits.{name}" in fields}

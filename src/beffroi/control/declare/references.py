@@ -7,7 +7,6 @@ In: what is wanted, what is there, the models of the configuration. Out: obstacl
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from beffroi.config.declaration import DEFAULT
 from beffroi.config.problems import Place
 from beffroi.config.reader import nearest
 from beffroi.control.declare.diff import Obstacle
@@ -25,8 +24,6 @@ class _Known:
 
     def of(self, kind: str, organisation: str) -> set[str]:
         found = set(self._names.get((kind, organisation), ()))
-        if kind == "project":
-            found.add(DEFAULT)  # every organisation is made with one
         if kind == "tier":
             found |= self._names.get((kind, HOUSE), set())
         return found

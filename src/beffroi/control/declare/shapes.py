@@ -13,10 +13,16 @@ from beffroi.control.declare.diff import Act, Field
 
 
 class PlanAsk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file of tenants as plain data. `prune`: whether what it names no longer is to go."""
+    """A file of tenants as plain data.
+
+    Attributes:
+        prune: whether what an earlier `apply` made and the document names no longer is to go.
+        adopt: whether what it declares and was made by hand is kept by `apply` from then on.
+    """
 
     document: dict[str, Any]
     prune: bool = False
+    adopt: bool = False
 
 
 class ApplyAsk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,6 +30,7 @@ class ApplyAsk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     document: dict[str, Any]
     prune: bool = False
+    adopt: bool = False
     base: Annotated[str, Meta(max_length=64)] | None = None
 
 
@@ -50,7 +57,8 @@ class PlanShown(msgspec.Struct, frozen=True):
 
     Attributes:
         base: what was there; an `apply` that finds something else is refused.
-        unchanged: things that are as declared; left: things that `prune` would take away.
+        unchanged: things that are as declared; by_hand: declared things that are kept by hand.
+        left: things that `prune` would take away.
         secrets_to: files that will be written, for those who write them.
     """
 
@@ -58,6 +66,7 @@ class PlanShown(msgspec.Struct, frozen=True):
     changes: tuple[ChangeShown, ...]
     faults: tuple[Fault, ...]
     unchanged: int
+    by_hand: int
     left: int
     secrets_to: tuple[str, ...]
 

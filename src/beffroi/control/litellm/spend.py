@@ -74,7 +74,7 @@ async def logs(ask: Ask) -> list[dict[str, Any]]:
 
 
 async def _by_day(ask: Ask, since: int | None, until: int | None, ids: frozenset[str] | None) -> list[dict[str, Any]]:
-    rows = await ask.house.blocking(lambda: _usage(ask, ("day", "key", "model"), since, until, ids, None))
+    rows = await ask.read(lambda scope: _usage(scope, ask, ("day", "key", "model"), since, until, ids, None))
     days: dict[str, dict[str, Any]] = {}
     for row in rows:
         day = days.setdefault(str(row["day"]), {"startTime": row["day"], "spend": 0, "users": {}, "models": {}})
@@ -95,6 +95,7 @@ def _money(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _usage(
+    scope: Scope,
     ask: Ask,
     by: tuple[str, ...],
     since: int | None,
@@ -103,13 +104,12 @@ def _usage(
     project: str | None,
 ) -> list[ledger.Row]:
     return ledger.usage(
-        ask.house.engine,
+        scope,
         since=since,
         until=until,
         by=by,
         zone=ask.house.config.settings.time_zone,
-        organisation=ask.organisation,
-        project=ask.actor.project or project,
+        project=project,
         keys=ids,
     )
 
@@ -167,10 +167,12 @@ async def report(ask: Ask) -> list[dict[str, Any]]:
     team = ask.given.get("team_id")
     await ask.house.current_ledger()
     by = ("day", "project", "key", "model")
-    rows = await ask.house.blocking(lambda: _usage(ask, by, since, until, ids, None if team is None else str(team)))
-    names = await ask.read(
-        lambda scope: {row.id: row.name for row in scope.connection.execute(scope.select(projects)).all()}
-    )
+
+    def read(scope: Scope) -> tuple[list[ledger.Row], dict[str, str]]:
+        names = {row.id: row.name for row in scope.connection.execute(scope.select(projects)).all()}
+        return _usage(scope, ask, by, since, until, ids, None if team is None else str(team)), names
+
+    rows, names = await ask.read(read)
     return _by_team(rows, names) if group == "team" else _by_key(rows)
 
 

@@ -238,7 +238,7 @@ class Desk:
 
     def _line(self, lease: Lease, ask: Ask | None, waiting: list[Ask], ahead: float) -> list[Any]:
         self._number += 1
-        return lease.line(ask, waiting, ahead, self._number, self._time)
+        return lease.line(ask, waiting, ahead, self._number, self._time, self._epoch)
 
     def _call(self, leases: Iterable[Lease], lines: list[Any]) -> tuple[list[str], bytes]:
         names = self._names
@@ -265,7 +265,7 @@ class Desk:
             return
         now = self._clock.mono_ns()
         for lease, told in zip(leases, answer.scopes, strict=True):
-            lease.take(told, self._time, now)
+            lease.take(told, self._time, now, self._epoch)
             if lease.tight and lease.holds():
                 self._loop.call_later(SOON_S, self._give_back, lease)
 
@@ -274,7 +274,8 @@ class Desk:
         if self._epoch and answer.epoch != self._epoch:
             self._metrics.lost += 1
             _log.error("limits_state_lost")
-            self._fresh = new_id("epo")
+        if answer.epoch == self._fresh:
+            self._fresh = new_id("epo")  # the next one must be told from this one
         self._epoch = answer.epoch
         for lease in self._lanes.leases.values():
             if lease.joined:

@@ -187,8 +187,10 @@ for i, q in ipairs(asks) do
         end
         for _, seen in ipairs(joins[2]) do
             for _, w in ipairs(s.windows) do
-                local lack = seen[2] - w.sum
+                local known = tonumber(w.name == seen[1] and redis.call('HGET', s.key, w.name .. 'B') or 0)
+                local lack = seen[2] - known
                 if w.name == seen[1] and lack > 0 then
+                    redis.call('HSET', s.key, w.name .. 'B', seen[2]) -- others saw the same sum, or a later one
                     -- Nobody knows when it was used: the minute as if it were just now, longer ones as if evenly.
                     if w.ms < 1000 then put(s, w, w.now, lack) else
                         local each, rest = math.floor(lack / w.span), lack % w.span
@@ -327,7 +329,7 @@ for i, q in ipairs(asks) do
     end
     if s.buried then also('looked', s.looked) end
     local others = false
-    if #s.no > 0 and live > 1 then
+    if #s.no > 0 and s.no[1][1] ~= 'rebuilding' and live > 1 then
         others = true
         if now - s.recalled >= 20 then
             also('recalled', now)

@@ -35,7 +35,7 @@ class Lease:
     """
 
     __slots__ = (
-        "account", "back_ms", "back_output", "back_tokens", "bound", "busy", "cost", "count", "dirty", "estimate", "hard", "held", "input", "joined", "lent", "local", "most",
+        "account", "back_ms", "back_output", "back_tokens", "bound", "busy", "cost", "count", "dirty", "epoch", "estimate", "hard", "held", "input", "joined", "lent", "local", "most",
         "notes", "output", "past", "rate", "refill_at", "requests", "room", "rule", "running", "scope", "seen", "seen_ms",
         "sending", "soft", "sums", "sure", "tick", "tight", "tokens", "unit", "word", "word_at",
     )  # fmt: skip
@@ -59,6 +59,7 @@ class Lease:
         self.sums: dict[str, int] = {}
         self.seen: dict[int, int] = {}
         self.seen_ms = 0
+        self.epoch = ""  # in which sums and money were seen
         self.tight = True
         self.busy = self.joined = False
         self.unit: Ask | None = None
@@ -184,7 +185,9 @@ class Lease:
         """For how many requests room should be at hand."""
         return 0.0 if self.tight else max(self.rate * AHEAD_S, 2.0 * self.count)
 
-    def line(self, need: Ask | None, waiting: "list[Ask]", ahead: float, number: int, time: HouseTime) -> list[Any]:
+    def line(
+        self, need: Ask | None, waiting: "list[Ask]", ahead: float, number: int, time: HouseTime, epoch: str
+    ) -> list[Any]:
         """What the script is told; the lease is busy until `take` or `lost`."""
         rule, limited = self.rule, self.limited()
         self.dirty = False
@@ -217,7 +220,7 @@ class Lease:
             more[at] = max(0, int(ahead * unit[at]) - max(0, spare - max(needs[at], total[at])))
             if at >= POOL:
                 must[at - POOL] = self.held[at - POOL] - min(0, free[at])
-        joins = False if self.joined else self._joins(time)
+        joins = False if self.joined else self._joins(time, epoch)
         self.busy, self.count = True, 0
         month = time.period(2).number if rule.month else 0
         budget = rule.budget_kind
@@ -227,8 +230,19 @@ class Lease:
             self.lent, ask[:4], wait[:4], more[:4], must, ask[4:], wait[4:], more[4:], joins, rule.life_ms,
         ]  # fmt: skip
 
-    def _joins(self, time: HouseTime) -> list[Any]:
-        """What we last saw of the sums, for a centre that may have lost them; older sums have slid out in part."""
+    def likely_sums(self, now_ms: int, workers: int) -> dict[str, int]:
+        """What the centre's sums are now, if the others went on as this worker did since it last heard."""
+        age_s, unit = min(1.0, (now_ms - self.seen_ms) / 1000), needs_of(self.unit)
+        meanwhile = max(self.rate * age_s, self.count) * (workers - 1)
+        return {
+            window.code: self.sums.get(window.code, 0) + int(meanwhile * unit[window.quantity])
+            for window, _ in self.rule.windows
+        }
+
+    def _joins(self, time: HouseTime, epoch: str) -> list[Any]:
+        """What we last saw of the sums, for a centre that has lost them; older sums have slid out in part."""
+        if self.epoch in ("", epoch):
+            return [[], []]
         age = time.now() - self.seen_ms
         sums = []
         for window, _ in self.rule.windows:
@@ -237,7 +251,7 @@ class Lease:
                 sums.append([window.code, lump])
         return [[[period, nano] for period, nano in self.seen.items()], sums]
 
-    def take(self, told: Told, time: HouseTime, mono_ns: int) -> None:
+    def take(self, told: Told, time: HouseTime, mono_ns: int, epoch: str) -> None:
         """The script's answer."""
         self.busy, self.joined = False, True
         self.sending = (self.sending[0], [], [])
@@ -252,7 +266,7 @@ class Lease:
                 self.held[at] = told.held[at]
         self.set_free(free)
         self.sums = dict(zip((window.code for window, _ in rule.windows), told.sums, strict=False))
-        self.seen, self.seen_ms = dict(told.spent), time.now()
+        self.seen, self.seen_ms, self.epoch = dict(told.spent), time.now(), epoch
         if self.most is not None:
             self.room = max(0, self.most - self.sums.get("rm", 0))
         unit = needs_of(self.unit)
