@@ -58,7 +58,9 @@ async def test_a_revocation_is_not_held_up_by_a_hundred_writes_a_second(tmp_path
             took.append((time.monotonic() - began) * 1000)
             assert answer.status == 200 and answer.json["workers"] == 2
         await writing
-        print(f"revocations: {sorted(took)[7]:.0f} ms median, {max(took):.0f} ms at most; {written} writes in {SECONDS} s")
+        print(
+            f"revocations: {sorted(took)[7]:.0f} ms median, {max(took):.0f} ms at most; {written} writes in {SECONDS} s"
+        )
         assert written == RATE * SECONDS
         assert max(took) < 1000
 

@@ -15,7 +15,12 @@ _NAMES = exchanges.columns.keys()
 
 def row(key: str, at: float, code: str | None = None) -> tuple[Any, ...]:
     """What shipping settles."""
-    values = dict.fromkeys(_NAMES) | {"key_id": key, "organisation": "default", "started_ns": int(at * 1e9), "code": code}
+    values = dict.fromkeys(_NAMES) | {
+        "key_id": key,
+        "organisation": "default",
+        "started_ns": int(at * 1e9),
+        "code": code,
+    }
     return tuple(values.values())
 
 
