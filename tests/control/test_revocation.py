@@ -70,7 +70,7 @@ async def test_what_the_disk_did_not_take_is_told_as_soon_as_it_does(
 ) -> None:
     """Nobody asks for anything: the old key of a rotation ends on workers all the same."""
     rig = Rig(tmp_path)
-    monkeypatch.setattr("beffroi.control.keys.CATCH_UP", 0.02)
+    monkeypatch.setattr("beffroi.control.acts.CATCH_UP", 0.02)
     keeping = asyncio.create_task(rig.service.keep_up())
     try:
         key, old = await rig.key()
