@@ -227,6 +227,7 @@ class _Control:
             config=prepared.config,
         )
         self._house.refused = prepared.refused
+        keys.current_ledger = self._house.current_ledger
         self._house.courier = self._courier = Courier(
             prepared.engine,
             prepared.vault,
