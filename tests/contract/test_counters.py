@@ -9,17 +9,23 @@ import pytest
 from beffroi.core.errors import BudgetExceeded, LimitExceeded
 from beffroi.core.snapshot import Dated, KeyDelta, Limits, QuotaRecord
 from beffroi.gateway.quota import Ask, Used
+from beffroi.gateway.quota.fleet import centre
 from beffroi.gateway.quota.scopes import Account, account_of, quota_account
 from tests.contract.backends import BACKENDS, Backend, admitted, key, take
+from tests.contract.fleet import Fleet
 from tests.gateway.quota.support import NOON, SECOND, at_paris
 
 NOTHING = Used(0, 0, 0)
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    """Each backend in its turn."""
-    made = BACKENDS[request.param](tmp_path)
+@pytest.fixture(params=[*BACKENDS, "fleet"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+    """Each backend in its turn. A busy machine is no failure of the centre here: that has tests of its own."""
+    monkeypatch.setattr(centre, "PATIENCE_S", 2.0)
+    if request.param == "fleet":
+        made: Backend = Fleet(request.getfixturevalue("valkey").url)
+    else:
+        made = BACKENDS[request.param](tmp_path)
     yield made
     made.close()
 

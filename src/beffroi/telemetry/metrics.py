@@ -48,6 +48,27 @@ class EngineMetrics(msgspec.Struct, gc=False):
     ejected: bool = False
 
 
+class FleetMetrics(msgspec.Struct, gc=False):
+    """What one worker counts of the limits that it shares with other machines.
+
+    Attributes:
+        up: the centre answers; `opened`: how often it was given up.
+        calls, missed: script calls answered, batches not answered in time; `answer_us`: how long a batch took.
+        leases: scopes told of; `alone`: requests admitted by this worker's own part; `lost`: times the centre forgot.
+        workers: of the whole fleet, as the centre last counted them.
+    """
+
+    up: bool = False
+    calls: int = 0
+    missed: int = 0
+    opened: int = 0
+    leases: int = 0
+    alone: int = 0
+    lost: int = 0
+    workers: int = 0
+    answer_us: list[int] = msgspec.field(default_factory=buckets)
+
+
 class WorkerMetrics(msgspec.Struct, gc=False):
     """Everything one worker counts; `room_ns` is its own time in each room of the exchanges that are timed, `room_calls` how often it was entered."""
 
@@ -65,3 +86,4 @@ class WorkerMetrics(msgspec.Struct, gc=False):
     room_ns: list[int] = msgspec.field(default_factory=lambda: [0] * len(ROOMS))
     room_calls: list[int] = msgspec.field(default_factory=lambda: [0] * len(ROOMS))
     loop_lag_us: int = 0
+    fleet: FleetMetrics | None = None
