@@ -6,7 +6,7 @@ the next start, when the files are made to follow the database; what the disk di
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, TypeVar
@@ -36,6 +36,10 @@ T = TypeVar("T")
 Keep = Callable[[Connection, Any], None]
 
 
+async def _at_once() -> None:
+    """Nothing is on its way."""
+
+
 class By(NamedTuple):
     """Who asks, in which organisation (`*`: the operator, wherever the key is).
 
@@ -62,6 +66,7 @@ class Acts:
         self._bus = bus
         self._budgets = budgets
         self._turns = Turns()
+        self.current_ledger: Callable[[], Awaitable[None]] = _at_once  # waits for what is on its way; `process` sets it
         self.follower: Follower | None = None
         self.shared: Vault | None = None  # of a fleet, whose peppers are in its database
         self._quotas_behind = False  # what the files have of quotas is not what the database has
@@ -167,6 +172,8 @@ class Acts:
             revision = self._files.revision
         waiting = await self.hold(revision)
         if changed:
+            # What was served before workers knew of it is in the ledger alone, once that has what is on its way.
+            await self.current_ledger()
             everyone = tuple(self._files.keys.values())
             await self._read(lambda: self._budgets.restore(self.engine, everyone, changed))
         return waiting
