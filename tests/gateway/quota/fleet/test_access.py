@@ -140,7 +140,9 @@ def test_an_address_is_written_or_referred_to(tmp_path: Path, text: str, wanted:
     assert address(text, tmp_path, {"PLACE": "valkeys://u:p@host/0"}) == wanted
 
 
-@pytest.mark.parametrize("text", ["http://host", "redis://", "host:6379", f"redis://u:{SECRET}@host", "env:NOWHERE", "unix:"])
+@pytest.mark.parametrize(
+    "text", ["http://host", "redis://", "host:6379", f"redis://u:{SECRET}@host", "env:NOWHERE", "unix:"]
+)
 def test_an_address_that_is_none_or_shows_a_password_is_refused(tmp_path: Path, text: str) -> None:
     """And is not repeated."""
     with pytest.raises(Unreadable) as caught:
