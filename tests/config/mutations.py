@@ -21,6 +21,7 @@ _WRONG_TYPES = {
     "max_body": ("1MiB", "1e400"),
     "head_timeout": ("5s", "false"),
     "trusted_proxies": ("10.0.0.1", "[5]", "{a: b}"),
+    "webhook_networks": ("10.0.0.1", "[5]", "{a: b}"),
     "proxy_protocol": ("'true'", "1", "yes"),
     "guard": ("block", "[hidden_text]"),
     "url": ("[http://x]", "80"),
@@ -50,6 +51,7 @@ _OUT_OF_RANGE = {
     "name": ("''", "'two words'", "gpü"),
     "id": ("''", "'a b'", "modèle"),
     "trusted_proxies": ("[10.0.0.1/8]", "[proxy.example.org]", "[]"),
+    "webhook_networks": ("[10.0.0.1/8]", "[intranet]"),
     "guard": ("{hiden_text: block}", "{hidden_text: blok}"),
 }
 _BAD_REFERENCES = {

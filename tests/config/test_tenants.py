@@ -38,7 +38,7 @@ organisations:
     quotas:
       - {project: chat, tier: standard}
       - {model: small, limits: {concurrency: 4}}
-    webhooks: [{url: "https://acme.example/hook", events: ["key.*"]}]
+    webhooks: [{url: "https://acme.example/hook", events: ["key:*"]}]
 """
 BAD = """\
 organisations:

@@ -14,11 +14,34 @@ FILE: dict[str, Any] = {
         "port": 8400,
         "control_host": "127.0.0.1",
         "control_port": 8401,
+        "webhook_networks": ["10.2.0.0/16"],
         "workers": 2,
         "data": "here",
         "tls": {"certificate": "c.pem", "key": "k.pem", "client_ca": "a.pem", "client_certificates": "optional"},
+        "control_url": "https://beffroi.example:8401",
+        "mail": {
+            "host": "mail.example",
+            "port": 465,
+            "tls": "tls",
+            "sender": "beffroi@example.org",
+            "user": "u",
+            "password": "env:E_KEY",
+            "ca_file": "ca.pem",
+        },
     },
     "resources": {
+        "secret_stores": [
+            {
+                "name": "s",
+                "kind": "kubernetes",
+                "at": "https://k:6443",
+                "token": "file:token",
+                "ca_file": "ca.pem",
+                "namespace": "prod",
+                "mount": "kv",
+                "organisations": ["*"],
+            }
+        ],
         "engines": [
             {
                 "name": "e",

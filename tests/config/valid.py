@@ -11,6 +11,7 @@ server:
   port: 8400
   control_port: 8401
   workers: 2
+  webhook_networks: [10.2.0.0/16]
   tls:
     certificate: chain.pem
     key: key.pem
@@ -62,6 +63,7 @@ host = "127.0.0.1"
 port = 8400
 control_port = 8401
 workers = 2
+webhook_networks = ["10.2.0.0/16"]
 
 [server.tls]
 certificate = "chain.pem"

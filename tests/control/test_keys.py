@@ -191,7 +191,7 @@ async def test_listing_shows_no_hash_and_what_is_spent(running: Control) -> None
     """Enough to manage keys, nothing to use them with."""
     async with workers(running):
         key = (await create(running, limits={"soft_budget": 2}))["id"]
-        (listed,) = [one for one in running.get("/api/v1/keys").json["keys"] if one["id"] == key]
+        (listed,) = [one for one in running.get("/api/v1/keys").json["data"] if one["id"] == key]
     assert (listed["spent"], listed["reserved"]) == (0, 0)
     assert not {"hash", "slot", "pepper_id", "key"} & set(listed)
 

@@ -7,14 +7,21 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, insert
 
-from beffroi.control.ledger import usage
+from beffroi.control import ledger
 from beffroi.control.rows import Batch
+from beffroi.control.tenancy.scope import EVERY, SOCKET, looking
 from beffroi.control.writing import writer
-from beffroi.core.errors import BadRequest
+from beffroi.core.errors import BadRequest, ObjectNotFound
 from beffroi.core.price import Cost, Tokens
 from beffroi.core.record import Intent, Settlement
-from beffroi.store.tables import organisations
+from beffroi.store.tables import DEFAULT, organisations
 from tests.gateway.journal.support import intent, settlement
+
+
+def usage(database: Engine, *, organisation: str = DEFAULT, **asked: Any) -> list[ledger.Row]:
+    """Sums of one organisation."""
+    with looking(database, SOCKET, organisation) as scope:
+        return ledger.usage(scope, **asked)
 
 
 def at(text: str) -> int:
@@ -109,7 +116,10 @@ def test_organisations_do_not_see_each_other(database: Engine) -> None:
     add(database, ended("2026-03-01T10:00:00", 1), ended("2026-03-01T10:00:00", 2, organisation="acme", project="lab"))
     assert [row["requests"] for row in usage(database, by=())] == [1]
     assert [row["project"] for row in usage(database, by=("project",), organisation="acme")] == ["lab"]
-    assert usage(database, organisation="nobody") == []
+    with pytest.raises(ObjectNotFound):
+        usage(database, organisation="nobody")
+    rows = usage(database, by=("organisation",), organisation=EVERY)
+    assert [(row["organisation"], row["requests"]) for row in rows] == [("acme", 1), ("default", 1)]
 
 
 def test_currencies_are_never_added_up(database: Engine) -> None:

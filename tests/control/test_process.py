@@ -145,7 +145,7 @@ async def test_sighup_reloads_at_once(tmp_path: Path) -> None:
 async def test_after_kill_9_a_revocation_works_within_two_seconds(tmp_path: Path) -> None:
     """The new process takes up where the old one was; the worker never noticed."""
     with control(tmp_path) as running, Worker(tmp_path) as worker:
-        key = running.get("/api/v1/keys").json["keys"][0]["id"]
+        key = running.get("/api/v1/keys").json["data"][0]["id"]
         await until(lambda: worker.link.connected)
         running.process.kill()
         running.process.wait()

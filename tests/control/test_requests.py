@@ -12,14 +12,17 @@ from beffroi.config.load import parse
 from beffroi.control import catalogue, requests
 from beffroi.control.requests import KEPT, Recent, Wanted
 from beffroi.control.shipping import Shipper
+from beffroi.control.tenancy.scope import EVERY, SOCKET, looking
 from beffroi.core.errors import ModelNotFound, RequestNotFound
 from beffroi.core.price import Cost, Tokens
 from beffroi.core.snapshot import Config
+from beffroi.store.tables import DEFAULT
 from beffroi.telemetry.metrics import EngineMetrics, WorkerMetrics
 from tests.control.journal_files import segment
 from tests.control.test_ledger import add, ended
 from tests.gateway.journal.support import intent, settlement
 
+ALL = (EVERY, "")
 FILE = """
 resources:
   engines: [{name: e1, url: "http://127.0.0.1:1"}, {name: e2, url: "http://127.0.0.1:2"}]
@@ -41,24 +44,45 @@ def config(text: str = FILE) -> Config:
 
 def found(database: Engine, request: str, text: str = FILE) -> dict[str, Any]:
     """A request as a page shows it."""
-    return requests.find(database, request, lambda key: f"name of {key}", config(text))
+    with looking(database, SOCKET, DEFAULT) as scope:
+        return requests.find(scope, request, lambda key: f"name of {key}", config(text))
 
 
 def test_what_has_ended_is_told_once_and_in_order() -> None:
     """From the place of the last answer on; what was forgotten meanwhile is counted."""
     recent, row = Recent(), requests._NAMES
     rows = [tuple("[]" if name == "findings" else n for name in row) for n in range(KEPT + 5)]
-    _, place, _ = recent.since(None)
+    _, place, _ = recent.since(ALL, None)
     assert place.endswith(".0")
     recent.add(rows[:2])
-    told, place, missed = recent.since(place)
+    told, place, missed = recent.since(ALL, place)
     assert ([one["worker"] for one in told], missed) == ([0, 1], 0)
-    assert recent.since(place) == ([], place, 0)
+    assert recent.since(ALL, place) == ([], place, 0)
     recent.add(rows)
-    told, _, missed = recent.since(place)
+    told, _, missed = recent.since(ALL, place)
     assert (len(told), missed, told[-1]["worker"]) == (KEPT, 5, KEPT + 4)
     # A place that the control process before this one gave says nothing of ours: all is new to whoever has it.
-    assert len(recent.since(Recent().since(None)[1])[0]) == KEPT
+    assert len(recent.since(ALL, Recent().since(ALL, None)[1])[0]) == KEPT
+
+
+def test_a_place_says_nothing_of_how_busy_others_are() -> None:
+    """Counted by organisation and by project: rows, places and what is missed are of one's own alone."""
+    recent = Recent()
+    rows = {
+        of: tuple({"organisation": of[0], "project": of[1], "findings": "[]"}.get(name, 1) for name in requests._NAMES)
+        for of in (("a", "p"), ("a", "q"), ("b", "p"))
+    }
+    recent.add([rows["a", "p"], rows["b", "p"], rows["b", "p"], rows["a", "q"]])
+    places = {of: recent.since(of, None)[1] for of in (("a", ""), ("a", "p"), ("b", "q"), ALL)}
+    assert [place.partition(".")[2] for place in places.values()] == ["2", "1", "0", "4"]
+    recent.add([rows["b", "p"]] * KEPT)
+    assert recent.since(("a", ""), places["a", ""]) == ([], places["a", ""], 0)
+    recent.add([rows["a", "q"], rows["b", "p"]])
+    told, place, missed = recent.since(("a", ""), places["a", ""])
+    assert ([row["project"] for row in told], place.partition(".")[2], missed) == (["q"], "3", 0)
+    assert recent.since(("a", "p"), places["a", "p"])[0] == []
+    assert len(recent.since(ALL, places[ALL])[0]) == KEPT
+    assert [row["organisation"] for row in recent.since(("a", ""), "of another control")[0]] == ["a"]
 
 
 def test_shipping_tells_what_it_has_committed(database: Engine, spool: Any) -> None:
@@ -68,8 +92,9 @@ def test_shipping_tells_what_it_has_committed(database: Engine, spool: Any) -> N
     segment(spool, [intent("req_1", 1), settlement("req_1"), settlement("req_2", attempt=0)])
     shipper.step()
     shipper.step()
-    told, _, _ = recent.since("")
-    assert told == requests.last(database, 10, Wanted())
+    told, _, _ = recent.since(ALL, "")
+    with looking(database, SOCKET, EVERY) as scope:
+        assert told == requests.last(scope, 10, Wanted())
     assert [one["request_id"] for one in told] == ["req_1", "req_2"]
 
 

@@ -12,9 +12,11 @@ from sqlalchemy import Engine
 
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
-from beffroi.control.keyring import KeyAsk, load
-from beffroi.control.keys import Keys
+from beffroi.control.keyring import load
+from beffroi.control.keys import By, Keys
+from beffroi.control.keyshapes import KeyAsk, RotateAsk
 from beffroi.control.snapshots import KeyFiles, add_pepper
+from beffroi.control.tenancy.scope import SOCKET
 from beffroi.core.errors import BadRequest
 from beffroi.core.key import key_hash
 from beffroi.core.snapshot import Config
@@ -24,6 +26,7 @@ from tests.control.test_keys import ask, create, events
 
 pytestmark = pytest.mark.anyio
 DAY = 86_400
+BY = By(SOCKET, "default")
 
 
 @pytest.fixture(scope="module")
@@ -190,17 +193,17 @@ async def test_an_end_that_the_disk_did_not_take_is_told_with_the_next_act(
         async def hold_keys(revision: int, within: float) -> list[int]:
             return []
 
-    budgets = Budgets(tmp_path, workers=1, zone="Europe/Paris")
+    budgets = Budgets(tmp_path, zone="Europe/Paris")
     with ThreadPoolExecutor(1) as thread:
         service = Keys(database, thread, files, cast("Bus", Workers), tmp_path, Config, budgets)
-        made = await service.create(KeyAsk(name="app"), actor="cli")
+        made = await service.create(KeyAsk(name="app"), BY)
         with monkeypatch.context() as patched:
             patched.setattr("beffroi.control.snapshots.os.fdatasync", raising(OSError("the disk is full")))
             with pytest.raises(OSError, match="full"):
-                await service.rotate(made.id, 0, actor="cli")
+                await service.rotate(made.id, RotateAsk(0), BY)
         assert (files.keys[made.id].expires_at or 0) > time.time()
         with pytest.raises(BadRequest, match="rotated already"):
-            await service.rotate(made.id, 0, actor="cli")
+            await service.rotate(made.id, RotateAsk(0), BY)
         assert (files.keys[made.id].expires_at or 0) <= time.time()
         assert {key.id: key for key in load_keys(tmp_path).keys} == files.keys == {k.id: k for k in load(database)}
         assert [len(delta.upsert) for delta in sent] == [1, 2]

@@ -7,9 +7,8 @@ said here to a running Beffroi.
 
 from collections.abc import Iterator
 
-from beffroi.control.api.app import PREFIX
 from beffroi.control.api.pages import OPEN as CONTROL_OPEN
-from beffroi.control.api.routes import OPERATIONS
+from beffroi.control.api.routes import OPERATIONS, PREFIX
 from beffroi.core.errors import BeffroiError
 from beffroi.gateway import pages as api
 from beffroi.wire.http import REASONS

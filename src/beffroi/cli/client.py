@@ -31,9 +31,16 @@ EXIT_STATUSES = {
 
 
 class Failure(click.ClickException):
-    """A command that did not do what it was asked; click prints the sentence and exits with the status."""
+    """A command that did not do what it was asked; click prints the sentence and exits with the status.
+
+    `answered`: the HTTP status of a refusal.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, *, answered: int = 0) -> None:
+        super().__init__(message)
+        self.answered = answered
 
 
 class Absent(Failure):
@@ -123,4 +130,4 @@ def read(status: int, body: bytes) -> Any:
         raise Failure(f"the control process answered {status} with something that is not JSON") from None
     if status < 400 or (status == 503 and "detail" not in content):
         return content
-    raise Failure(content.get("detail", f"the control process answered {status}"))
+    raise Failure(content.get("detail", f"the control process answered {status}"), answered=status)

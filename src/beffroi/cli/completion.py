@@ -38,7 +38,7 @@ def completion(context: click.Context, shell: str) -> None:
 
 def key_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of keys that are accepted now; a name that a shell would take apart is offered as the key's first part."""
-    found = _ask(context, "/api/v1/keys").get("keys", [])
+    found = _ask(context, "/api/v1/keys?organisation=*&limit=200").get("data", [])
     words: dict[str, str] = {}
     for key in found:
         if key["state"] in ("active", "rotated"):

@@ -26,6 +26,7 @@ from beffroi.cli.welcome import Welcome
 from beffroi.config.compile import compile_config
 from beffroi.config.examine import examine
 from beffroi.config.load import Invalid, Source, resources
+from beffroi.config.secrets import anchored
 from beffroi.config.valkey import valkey_of
 from beffroi.core.state import holds
 from beffroi.supervisor.directory import DataDirectory
@@ -84,6 +85,7 @@ def serve(engine_urls: tuple[str, ...], data: Path | None, config: Path | None, 
                 config=None if file is None else file.absolute(),
                 resources=backing.resources,
                 warm=holds(directory.path, compiled),
+                fleet=_fleet(source),
                 valkey=valkey_of(source, os.environ),
                 engine=backing.engine,
             )
@@ -99,6 +101,19 @@ def serve(engine_urls: tuple[str, ...], data: Path | None, config: Path | None, 
         click.echo(f"Nothing was started: {count(len(error.problems), 'fault')} in the configuration.", err=True)
         sys.exit(2)
     sys.exit(status)
+
+
+def _fleet(source: Source) -> dict[str, Any] | None:
+    server = source.document.server
+    if server.database is None or server.fleet_secret is None:
+        return None
+    return {
+        "database": anchored(server.database, source.base),
+        "secret": anchored(server.fleet_secret, source.base),
+        "trust_keys": server.trust_keys,
+        "hold_journal": server.hold_journal,
+        "hold_journal_bytes": server.hold_journal_bytes,
+    }
 
 
 def _tls(source: Source) -> dict[str, Any] | None:

@@ -9,17 +9,21 @@ import ipaddress
 import re
 import ssl
 import zoneinfo
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from beffroi.config.load import Place, Problem, Source, dotted
 from beffroi.config.reader import nearest
+from beffroi.config.secrets import Unreadable, anchored, database_url, look_up
 from beffroi.core.snapshot import GUARD_ACTS, GUARD_FEATURES
 
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 Fault = tuple[str, str]  # what is wrong, what to do
 
 
-class _Faults(list[Problem]):
+class Faults(list[Problem]):
+    """Faults of one source, each noted where it stands."""
+
     def __init__(self, source: Source) -> None:
         super().__init__()
         self._source = source
@@ -28,6 +32,14 @@ class _Faults(list[Problem]):
         """A fault, unless the place is known to be wrong already."""
         if self._source.broken.sound(*place):
             self.append(Problem(self._source.marks.value(place), dotted(place), message, remedy))
+
+    def note_networks(self, place: Place, texts: Sequence[str]) -> None:
+        """A fault for each text that is no address or network."""
+        for index, text in enumerate(texts):
+            try:
+                ipaddress.ip_network(text)
+            except ValueError:
+                self.note((*place, index), f"`{text[:60]}` is no address or network", f"write {_network(text)}")
 
 
 def zone_of(name: str) -> datetime.tzinfo | None:
@@ -40,7 +52,7 @@ def zone_of(name: str) -> datetime.tzinfo | None:
 
 def check_gateway(source: Source) -> list[Problem]:
     """Faults of the `gateway` part."""
-    faults = _Faults(source)
+    faults = Faults(source)
     settings = source.document.gateway
     if zone_of(settings.time_zone) is None:
         near = nearest(settings.time_zone, zoneinfo.available_timezones())
@@ -49,15 +61,7 @@ def check_gateway(source: Source) -> list[Problem]:
             f"there is no zone `{settings.time_zone[:40]}`",
             f"did you mean {near[0]}?" if near else "write one such as Europe/Paris",
         )
-    for index, proxy in enumerate(settings.trusted_proxies):
-        try:
-            ipaddress.ip_network(proxy)
-        except ValueError:
-            faults.note(
-                ("gateway", "trusted_proxies", index),
-                f"`{proxy[:60]}` is no address or network",
-                f"write {_network(proxy)}",
-            )
+    faults.note_networks(("gateway", "trusted_proxies"), settings.trusted_proxies)
     for feature, act in settings.guard.items():
         place: Place = ("gateway", "guard", feature)
         if feature not in GUARD_FEATURES:
@@ -85,9 +89,16 @@ def _network(text: str) -> str:
         return "an address such as 10.0.0.7 or a network such as 10.0.0.0/8"
 
 
+def check_webhooks(source: Source) -> list[Problem]:
+    """Faults of where webhooks may be told."""
+    faults = Faults(source)
+    faults.note_networks(("server", "webhook_networks"), source.document.server.webhook_networks)
+    return faults
+
+
 def check_addresses(source: Source) -> list[Problem]:
     """Faults of where the processes are to listen."""
-    faults = _Faults(source)
+    faults = Faults(source)
     server = source.document.server
     for name in ("host", "control_host"):
         host = getattr(server, name)
@@ -103,6 +114,36 @@ def check_addresses(source: Source) -> list[Problem]:
     if same and (server.host == server.control_host or server.host in {"0.0.0.0", "::"}):  # noqa: S104 - compared
         faults.note(("server", "control_port"), f"is the API's port too ({server.port})", "give each its own port")
     return faults
+
+
+def check_fleet(source: Source, environ: Mapping[str, str]) -> list[Problem]:
+    """Faults of the database that several Beffroi share, and of the secret that goes with it."""
+    faults = Faults(source)
+    server = source.document.server
+    if server.database is not None and server.fleet_secret is None:
+        faults.note(
+            ("server", "database"),
+            "needs `server.fleet_secret` beside it: what the machines share there is sealed with it",
+            "make one with `openssl rand -hex 32`, the same on every machine, and write `fleet_secret: file:PATH`",
+        )
+    if server.fleet_secret is not None and server.database is None:
+        faults.note(
+            ("server", "fleet_secret"),
+            "is of no use without `server.database`",
+            "name the PostgreSQL that the machines share, or take it out",
+        )
+    for name, look in (("database", database_url), ("fleet_secret", _secret)):
+        reference = getattr(server, name)
+        if reference is not None:
+            try:
+                look(anchored(reference, source.base), environ)
+            except Unreadable as error:
+                faults.note(("server", name), error.message, error.remedy)
+    return faults
+
+
+def _secret(reference: str, environ: Mapping[str, str]) -> str:
+    return look_up(reference, Path(), environ)
 
 
 def _is_host(text: str) -> bool:
@@ -122,7 +163,7 @@ def _is_loopback(text: str) -> bool:
 
 def check_tls(source: Source) -> list[Problem]:
     """Faults of the certificate, its key, and the clients' CA."""
-    faults = _Faults(source)
+    faults = Faults(source)
     tls = source.document.server.tls
     if tls is None:
         return faults

@@ -49,11 +49,31 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ] = None
 
 
+class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the keys of an organisation must obey."""
+
+    max_key_days: Annotated[Annotated[int, Meta(ge=1, le=36_500)], _about("Longest life of a key, in days.")] = 365
+    rotate_every_days: Annotated[
+        Annotated[int, Meta(ge=1, le=36_500)] | None,
+        _about("How often keys without a schedule of their own get a successor; never when left out."),
+    ] = None
+    rotation_overlap_hours: Annotated[
+        Annotated[int, Meta(ge=0, le=720)], _about("How long the old key of a rotation is accepted, at most.")
+    ] = 24
+    addresses: Annotated[
+        tuple[str, ...],
+        _about("Networks that the keys' own must lie in, and that a key without any gets; all when left out."),
+    ] = ()
+
+
 class Project(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One project of an organisation."""
 
     id: Annotated[Slug, _about("Its id: small letters, figures and hyphens.")]
-    name: Annotated[Annotated[str, Meta(max_length=100)], _about("What people call it; its id when left out.")] = ""
+    name: Annotated[
+        Annotated[str, Meta(max_length=100)],
+        _about("What people call it; a new one is called by its id when left out."),
+    ] = ""
     state: Annotated[State, _about("Keys of a suspended project are refused.")] = "active"
 
 
@@ -80,11 +100,43 @@ class System(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One AI system: what the organisation does with models, and for what."""
 
     name: Annotated[Name, _about("Its name.")]
-    purpose: Annotated[Annotated[str, Meta(max_length=2000)], _about("What it is for.")] = ""
-    owner: Annotated[Annotated[str, Meta(max_length=254)], _about("Who answers for it.")] = ""
+    purpose: Annotated[Annotated[str, Meta(min_length=1, max_length=2000)], _about("What it is for.")]
+    owner: Annotated[Name, _about("Who answers for it.")]
     models: Annotated[tuple[str, ...], _about("Models that it uses.")] = ()
     project: Annotated[str, _about("The project that it belongs to; none in particular when left out.")] = ""
     state: Annotated[State, _about("Whether it is in use.")] = "active"
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a successor goes."""
+
+    store: Annotated[str, _about("Secret store of the configuration; a one-time link when left out.")] = ""
+    path: Annotated[str, _about("Where in the store.")] = ""
+    field: Annotated[str, _about("Field there.")] = "api_key"
+
+
+class Rotation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When a key gets a successor by itself, and how the old one ends."""
+
+    every_days: Annotated[
+        Annotated[int, Meta(ge=1, le=366)], _about("Days from the making of a key to its successor's.")
+    ]
+    notice_seconds: Annotated[Annotated[int, Meta(ge=0, le=2_592_000)], _about("How long before it is announced.")] = (
+        604_800
+    )
+    overlap_seconds: Annotated[
+        Annotated[int, Meta(ge=0, le=2_592_000)],
+        _about("How long the old key is accepted beside the new one, at most."),
+    ] = 604_800
+    idle_seconds: Annotated[
+        Annotated[int, Meta(ge=300, le=2_592_000)] | None,
+        _about("The old key ends earlier once nobody used it for that long."),
+    ] = 86_400
+    link_seconds: Annotated[Annotated[int, Meta(ge=300, le=2_592_000)], _about("How long a one-time link lives.")] = (
+        259_200
+    )
+    delivery: Annotated[Delivery, _about("Where the successor goes.")] = Delivery()
+    mail: Annotated[tuple[str, ...], _about("Who is told of each step.")] = ()
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -96,6 +148,10 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     endpoints: Annotated[tuple[Endpoint, ...] | None, _about("What it may ask for; all when left out.")] = None
     addresses: Annotated[tuple[str, ...], _about("Networks it may be used from; everywhere when left out.")] = ()
     system: Annotated[str, _about("Name of the AI system that it belongs to.")] = ""
+    owner: Annotated[str, _about("Whose key it is.")] = ""
+    rotation: Annotated[
+        Rotation | None, _about("Its own schedule; that of the organisation's policy when left out.")
+    ] = None
     limits: Annotated[Limits, _about("Limits of its own.")] = Limits()
     expires: Annotated[
         str | None, _about("Day or moment of its end; a year after it is made, and then kept, when left out.")
@@ -131,8 +187,10 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One address that is told what happens."""
 
     url: Annotated[Annotated[str, Meta(min_length=8, max_length=2000)], _about("Address; it names the webhook.")]
-    events: Annotated[tuple[str, ...], _about("What it is told of, such as `key.*`; everything when left out.")] = ()
-    state: Annotated[State, _about("A suspended webhook is told nothing.")] = "active"
+    events: Annotated[tuple[str, ...], _about("What it is told of, such as `key:*`; everything when left out.")] = (
+        "*",
+    )
+    state: Annotated[Literal["active", "disabled"], _about("A disabled webhook is told nothing.")] = "active"
     secret_to: Annotated[
         str | None,
         _about("`file:PATH` that its new signing secret is written to, once; it is printed when left out."),
@@ -153,8 +211,12 @@ class Organisation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """One organisation, and all that is its own."""
 
     id: Annotated[Slug, _about("Its id: small letters, figures and hyphens.")]
-    name: Annotated[Annotated[str, Meta(max_length=100)], _about("What people call it; its id when left out.")] = ""
+    name: Annotated[
+        Annotated[str, Meta(max_length=100)],
+        _about("What people call it; a new one is called by its id when left out."),
+    ] = ""
     state: Annotated[State, _about("Keys of a suspended organisation are refused.")] = "active"
+    policy: Annotated[Policy | None, _about("What its keys must obey; stays as it is when left out.")] = None
     projects: Annotated[tuple[Project, ...], _about("Its projects; `default` is always there.")] = ()
     members: Annotated[tuple[Member, ...], _about("Its people.")] = ()
     service_accounts: Annotated[tuple[Account, ...], _about("Its programs that act.")] = ()

@@ -14,7 +14,7 @@ from beffroi.config.problems import Marks, Place, Problem, Spot, dotted
 from beffroi.config.reference import DATA, PREFIX, SEPARATOR, special, strip, variable, variables
 
 # What programs of this project read beside settings.
-OTHERS = frozenset(f"{PREFIX}{name}" for name in ("CONFIG", "API_KEY", "BASE_URL", "CHILD", "REQUIRE"))
+OTHERS = frozenset(f"{PREFIX}{name}" for name in ("CONFIG", "API_KEY", "BASE_URL", "CHILD", "NATIVE", "REQUIRE"))
 _NUMBER = re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
 _LONGEST = 300  # signs of a number; Python refuses to read one of thousands
 _PARTS = frozenset(("SERVER", "GATEWAY"))
@@ -92,7 +92,8 @@ def _hint(name: str, known: Mapping[str, Any]) -> str:
     if place[0] == "resources":
         return "engines and models stand in a file; a secret in it may be a reference to a variable, `env:NAME`"
     bare = {one.removeprefix(PREFIX): one for one in known}
-    if near := difflib.get_close_matches(name.removeprefix(PREFIX), bare, 1, 0.5):
+    same = [one for one in bare if one.endswith(SEPARATOR + name.rpartition(SEPARATOR)[2])]  # in the wrong group
+    if near := same[:1] or difflib.get_close_matches(name.removeprefix(PREFIX), bare, 1, 0.5):
         return f"did you mean {bare[near[0]]} (`{dotted(known[bare[near[0]]][0])}`)?"
     return "see `beffroi config show` for what there is, or unset it"
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from beffroi.config.checks import check_addresses, check_tls
+from beffroi.config.checks import check_addresses, check_fleet, check_tls, check_webhooks
 from beffroi.config.compile import compile_all
+from beffroi.config.delivery import check_delivery
 from beffroi.config.environment import Overrides
 from beffroi.config.load import EMPTY, NOTHING, Invalid, Place, Problem, Reading, Source, dotted, read
 from beffroi.config.valkey import check_valkey
@@ -60,7 +61,10 @@ def examine(
     problems = [
         *reading.problems,
         *(check_addresses(source) if listening else []),
+        *check_webhooks(source),
         *check_tls(source),
+        *check_fleet(source, environ),
+        *check_delivery(source),
         *check_valkey(source, environ),
         *compiled.problems,
     ]

@@ -33,6 +33,11 @@ _SAMPLES: dict[str, Any] = {
     "server.tls.certificate": "/etc/beffroi/chain.pem",
     "server.tls.key": "/etc/beffroi/key.pem",
     "server.tls.client_ca": "/etc/beffroi/clients.pem",
+    "server.control_url": "https://beffroi.example:8401",
+    "server.mail.host": "mail.example",
+    "server.mail.user": "beffroi",
+    "server.mail.password": "env:BEFFROI_MAIL_PASSWORD",
+    "server.mail.ca_file": "/etc/beffroi/mail-ca.pem",
     "gateway.guard": {"hidden_text": "block", "template_token": "off"},
     "resources.engines[].name": "gpu1",
     "resources.engines[].url": "http://127.0.0.1:8000",
@@ -48,6 +53,11 @@ _SAMPLES: dict[str, Any] = {
     "resources.models[].prices[].reasoning": 0,
     "resources.models[].prices[].cached": 0,
     "resources.models[].prices[].version": "2026-02",
+    "resources.secret_stores[].name": "vault",
+    "resources.secret_stores[].kind": "vault",
+    "resources.secret_stores[].at": "https://vault.example:8200",
+    "resources.secret_stores[].token": "file:/run/secrets/vault-token",
+    "resources.secret_stores[].ca_file": "/etc/beffroi/vault-ca.pem",
 }
 
 

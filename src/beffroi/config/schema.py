@@ -21,6 +21,14 @@ File = Annotated[str, Meta(extra={"kind": "path"})]
 Secret = Annotated[
     str, Meta(extra={"kind": "secret"}, extra_json_schema={"pattern": "^(env|file):.+", "examples": ["env:NAME"]})
 ]
+# As a secret, because a password stands in it; without one it may be written as it is.
+DatabaseUrl = Annotated[
+    str,
+    Meta(
+        extra={"kind": "secret"},
+        extra_json_schema={"pattern": "^(env:|file:|postgres(ql)?://).+", "examples": ["env:BEFFROI_DATABASE"]},
+    ),
+]
 
 # Without a password it may be written as it is.
 ValkeyUrl = Annotated[
@@ -52,13 +60,28 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
     ] = "required"
 
 
+class Mail(msgspec.Struct, frozen=True, kw_only=True):
+    """A mail server that takes notices, of rotations of keys among others."""
+
+    host: Annotated[str, _about("Name or address of the mail server.")]
+    port: Annotated[int, Meta(ge=1, le=65535, description="Its port.")] = 587
+    tls: Annotated[
+        Literal["starttls", "tls", "none"],
+        _about("How the connection is encrypted: asked for, from the start, or not."),
+    ] = "starttls"
+    sender: Annotated[str, _about("Address that notices come from.")] = "beffroi@localhost"
+    user: Annotated[str | None, _about("Name to log in with; not at all when left out.")] = None
+    password: Annotated[Secret | None, _about("Password to log in with.")] = None
+    ca_file: Annotated[File | None, _about("PEM file with the CA of the server; the system's when left out.")] = None
+
+
 class Server(msgspec.Struct, frozen=True, kw_only=True):
     """What the processes need before the first request; a change takes effect at the next start."""
 
     host: Annotated[str, _about("Address the API listens on.")] = "127.0.0.1"
     port: Annotated[Port, _about("Port of the API; 0 takes a free one.")] = 8400
-    control_host: Annotated[str, _about("Address of health and metrics; loopback only.")] = "127.0.0.1"
-    control_port: Annotated[Port, _about("Port of health and metrics; 0 takes a free one.")] = 8401
+    control_host: Annotated[str, _about("Address of health, metrics and the admin API; loopback only.")] = "127.0.0.1"
+    control_port: Annotated[Port, _about("Port of health, metrics and the admin API; 0 takes a free one.")] = 8401
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=64)] | None,
         _about("Gateway workers, one core each; half the cores when left out."),
@@ -68,6 +91,37 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         _about("Data directory; `.beffroi` here if there is one, else `~/.local/share/beffroi`, when left out."),
     ] = None
     tls: Annotated[Tls | None, _about("TLS on the API port.")] = None
+    database: Annotated[
+        DatabaseUrl | None,
+        _about(
+            "PostgreSQL that several Beffroi share, as `env:NAME` or `file:PATH` of a URL "
+            "`postgresql://user:password@host:5432/name`; SQLite in the data directory when left out."
+        ),
+    ] = None
+    fleet_secret: Annotated[
+        Secret | None,
+        _about(
+            "Secret, the same on every machine of a fleet, that seals what they share in the database; 32 characters or more."
+        ),
+    ] = None
+    trust_keys: Annotated[
+        float, Meta(ge=1, le=86_400, description="Seconds for which keys are believed while the database is away.")
+    ] = 3600.0
+    hold_journal: Annotated[
+        float, Meta(ge=1, le=604_800, description="Seconds for which requests are taken while the database is away.")
+    ] = 3600.0
+    hold_journal_bytes: Annotated[
+        int, Meta(ge=1 << 20, le=1 << 40, description="Bytes that the journal may hold while the database is away.")
+    ] = 1 << 30
+    control_url: Annotated[
+        str | None,
+        _about("Where people reach the control port, for links in notices; its own address when left out."),
+    ] = None
+    mail: Annotated[Mail | None, _about("Mail server for notices; none are mailed when left out.")] = None
+    webhook_networks: Annotated[
+        tuple[str, ...],
+        _about("Networks of the house where webhooks may be told, such as 10.2.0.0/16; else only over the internet."),
+    ] = ()
     valkey: Annotated[
         ValkeyUrl | None,
         _about(
@@ -165,11 +219,32 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
 
 
+class SecretStore(msgspec.Struct, frozen=True, kw_only=True):
+    """A place where the successors of rotated keys are put."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64, description="Name under which schedules refer to it.")]
+    kind: Annotated[
+        Literal["file", "kubernetes", "vault"],
+        _about("Files below a directory, Kubernetes Secrets, or a Vault KV engine of version 2."),
+    ]
+    at: Annotated[str, _about("A directory (kind file; each organisation has a folder in it), or `https://host:port`.")]
+    token: Annotated[Secret | None, _about("Token for that API, looked up at each use.")] = None
+    ca_file: Annotated[File | None, _about("PEM file with the CA of that API; the system's when left out.")] = None
+    namespace: Annotated[str, _about("Of kind kubernetes: the namespace of the Secrets.")] = "default"
+    mount: Annotated[str, _about("Of kind vault: the mount of the KV engine.")] = "secret"
+    organisations: Annotated[tuple[str, ...], _about("Organisations whose keys may be put there; `*` for all.")] = (
+        "default",
+    )
+
+
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
     """What is served."""
 
     engines: Annotated[tuple[Engine, ...], _about("Inference engines.")] = ()
     models: Annotated[tuple[Model, ...], _about("Public models.")] = ()
+    secret_stores: Annotated[
+        tuple[SecretStore, ...], _about("Places where the successors of rotated keys are put.")
+    ] = ()
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

@@ -71,6 +71,23 @@ def _content(path: Path) -> str:
         return ""
 
 
+def anchored(reference: str, base: Path) -> str:
+    """The same reference for a process that starts elsewhere: a relative path becomes an absolute one."""
+    kind, _, name = reference.partition(":")
+    return f"file:{(base / name).absolute()}" if kind == "file" else reference
+
+
+def database_url(reference: str, environ: Mapping[str, str]) -> str:
+    """The URL that an anchored reference names, or that stands there itself.
+
+    Raises:
+        Unreadable: as `look_up`.
+    """
+    if reference.startswith(("postgresql://", "postgres://")):
+        return reference
+    return look_up(reference, Path(), environ)
+
+
 def masked(reference: str) -> str:
     """What may be shown of a secret setting: a reference, never a secret that somebody wrote in its place."""
     return reference if reference.startswith(("env:", "file:")) else MASKED

@@ -14,7 +14,7 @@ from beffroi.config.declaration import Declaration, Key, Limits, Organisation, Q
 from beffroi.config.problems import Broken, Marks, Place, Problem, dotted
 from beffroi.core.money import parse_nano
 
-_SLUG = re.compile(r"[a-z0-9-]{1,40}")
+_SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _MAIL = re.compile(r"[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MONEY = ("hard_budget", "soft_budget", "monthly_cap")
@@ -36,6 +36,8 @@ def _all(declaration: Declaration) -> Found:
     for index, one in enumerate(declaration.organisations):
         place: Place = ("organisations", index)
         yield from _slug((*place, "id"), one.id)
+        if one.policy is not None:
+            yield from _networks(one.policy.addresses, (*place, "policy", "addresses"))
         for name, found in _PARTS.items():
             yield from found(one, (*place, name))
 
@@ -51,7 +53,11 @@ def _twice(place: Place, names: Iterable[tuple[object, ...]], what: str) -> Foun
 
 def _slug(place: Place, text: str) -> Found:
     if not _SLUG.fullmatch(text):
-        yield place, f"`{text[:60]}` is no id", "write small letters a to z, figures and hyphens, 40 at most"
+        yield (
+            place,
+            f"`{text[:60]}` is no id",
+            "write small letters a to z, figures and hyphens between them, 40 at most",
+        )
 
 
 def _words(place: Place, *texts: tuple[str, str]) -> Found:
@@ -68,7 +74,7 @@ def _projects(one: Organisation, place: Place) -> Found:
 
 
 def _members(one: Organisation, place: Place) -> Found:
-    yield from _twice(place, ((who.project, who.email) for who in one.members), "member")
+    yield from _twice(place, ((who.project, who.email.lower()) for who in one.members), "member")
     for index, who in enumerate(one.members):
         if not _MAIL.fullmatch(who.email):
             yield (
@@ -109,11 +115,15 @@ def _key(key: Key, place: Place) -> Found:
                 "is empty: the key could do nothing",
                 "leave it out to permit all, or name what it may use",
             )
-    for index, address in enumerate(key.addresses):
+    yield from _networks(key.addresses, (*place, "addresses"))
+
+
+def _networks(addresses: Sequence[str], place: Place) -> Found:
+    for index, address in enumerate(addresses):
         try:
             ipaddress.ip_network(address)
         except ValueError:
-            yield (*place, "addresses", index), f"`{address[:60]}` is no network", f"write {_network(address)}"
+            yield (*place, index), f"`{address[:60]}` is no network", f"write {_network(address)}"
 
 
 def _network(text: str) -> str:
@@ -154,7 +164,8 @@ def _tiers(tiers: Sequence[Tier], place: Place) -> Found:
     yield from _twice(place, ((_at(tier.effective), tier.name) for tier in tiers), "tier")
     for index, tier in enumerate(tiers):
         here = (*place, index)
-        yield from _words(here, ("name", tier.name), ("title", tier.title))
+        yield from _slug((*here, "name"), tier.name)
+        yield from _words(here, ("title", tier.title))
         yield from _moment(tier.effective, (*here, "effective"))
         yield from _limits(tier.limits, (*here, "limits"))
         yield from _amount(tier.credit, (*here, "credit"))

@@ -9,7 +9,7 @@ know a place outside the data directory, and has the time. While it packs, it ho
 import asyncio
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -23,13 +23,21 @@ from beffroi.control.budgets import Budgets
 from beffroi.control.events import record as record_event
 from beffroi.control.shipping import Shipper
 from beffroi.control.stage import Moment
-from beffroi.core.errors import Conflict
+from beffroi.core.errors import Conflict, InternalError
 from beffroi.core.ids import new_id
 from beffroi.store.copy import NotSound
-from beffroi.store.engine import HEAD
+from beffroi.store.engine import HEAD, is_server
 from beffroi.telemetry import logs
 
 log = logs.Logger("control.backups")
+_LOOK = 0.2  # seconds between two looks at how far a copy is
+
+
+SHARED = (
+    "the ledger of this machine is in PostgreSQL: `pg_dump -Fc` backs up all of it, keys and sealed peppers too, while it is "
+    "served. Keep `server.fleet_secret` with it, which alone opens the peppers: without it no key works. What lies here is the "
+    "journal of the last second, and a key table that is made again from the database"
+)
 
 
 class _Stopped(Exception):
@@ -62,24 +70,26 @@ class Backups:
         """`state`: none, copying, ready, failed; then `id`, `done` and `total` bytes, `folder`, `began_ns`, `reason`."""
         return self._state
 
-    async def begin(self, *, actor: str) -> dict[str, Any]:
+    async def begin(self, *, actor: str, door: str = "cli") -> dict[str, Any]:
         """Begin a copy; its state, with its id.
 
         Raises:
             Conflict: one is being made, or packed.
         """
+        if is_server(self._engine):
+            raise Conflict(SHARED)
         if self._state["state"] == "copying":
             raise Conflict("a backup is being made already; wait for it, then ask again")
         if is_read(self._data):
             raise Conflict("another `beffroi backup create` is writing its archive; wait for it, then ask again")
         self._state = {"state": "copying", "id": new_id("bak"), "done": 0, "total": 0}
-        self._job = asyncio.create_task(self._copy(actor), name="backup")
+        self._job = asyncio.create_task(self._copy(actor, door), name="backup")
         return self._state
 
-    async def _copy(self, actor: str) -> None:
+    async def _copy(self, actor: str, door: str) -> None:
         loop, state = asyncio.get_running_loop(), self._state
         try:
-            moment = await loop.run_in_executor(self._acts, self._moment, actor, state["id"])
+            moment = await loop.run_in_executor(self._acts, self._moment, actor, door, state["id"])
             folder = await asyncio.to_thread(moment.write, partial(self._told, state))
         except (OSError, NotSound, _Stopped) as error:
             log.error("a backup could not be made", reason=str(error))
@@ -92,9 +102,9 @@ class Backups:
                 "revision": HEAD,
             }
 
-    def _moment(self, actor: str, backup: str) -> Moment:
+    def _moment(self, actor: str, door: str, backup: str) -> Moment:
         with self._engine.begin() as connection:  # before the copy, so that the copy tells of itself
-            record_event(connection, actor=actor, action=f"{actor}:backup:create", subject=backup)
+            record_event(connection, actor=actor, action=f"{door}:backup:create", subject=backup)
         return Moment(self._data, self._still)
 
     @contextmanager
@@ -106,6 +116,20 @@ class Backups:
         if self._stopping:
             raise _Stopped("the control process is ending")
         state["done"], state["total"] = done, total
+
+    async def follow(self, told: Callable[[int], None]) -> dict[str, Any]:
+        """Wait for the copy that is being made; its state then, `told` how far it is on the way.
+
+        Raises:
+            InternalError: it could not be made; the log says why.
+        """
+        wanted = self._state
+        while self._state["state"] == "copying":
+            told(int(100 * wanted["done"] / wanted["total"]) if wanted["total"] else 0)
+            await asyncio.sleep(_LOOK)
+        if self._state["state"] != "ready" or self._state["id"] != wanted["id"]:
+            raise InternalError(self._state.get("reason", "the copy was removed"))
+        return self._state
 
     async def discard(self) -> None:
         """Remove the copy, once it is packed or not wanted.

@@ -28,10 +28,15 @@ Workers = dict[int, WorkerMetrics]
 _t = exchanges.c
 
 
-def models(config: Config, workers: Workers) -> list[dict[str, Any]]:
-    """Every public model. `state`: ready, degraded (an engine of its pool is out), down (all are), unknown."""
+def models(config: Config, workers: Workers, *, pools: bool = True) -> list[dict[str, Any]]:
+    """Every public model. `state`: ready, degraded (an engine of its pool is out), down (all are), unknown.
+
+    Args:
+        pools: show which engines serve it, which is for those who run the installation.
+    """
     states = {engine.name: _state(engine.name, workers) for engine in config.engines}
-    return [_model(spec, states, config.settings.time_zone) for spec in config.models]
+    found = [_model(spec, states, config.settings.time_zone) for spec in config.models]
+    return found if pools else [{name: each[name] for name in each if name != "engines"} for each in found]
 
 
 def _model(spec: ModelSpec, states: dict[str, str], zone: str) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.config.compile import compile_config
 from beffroi.config.examine import examine
-from beffroi.config.load import Invalid, Source, resources
+from beffroi.config.load import EMPTY, Invalid, Source, resources
+from beffroi.config.schema import Server
 from beffroi.control import events
 from beffroi.control.snapshots import publish_config
 from beffroi.core.snapshot import Config
@@ -43,6 +44,10 @@ class Configuration:
         self.path = path
         self._found = [] if found is None else [resources(found, "(found at start)")]
         self._fixed: object = None
+        self.source = EMPTY  # as it was last taken
+        self.server = (
+            Server()
+        )  # as the file had it at the start; where it is refused then, nothing is allowed beyond the usual
         self.read: Mark = None  # the file as it was when it was last read
 
     def publish(self) -> Config:
@@ -57,6 +62,7 @@ class Configuration:
         source = examine(self.path, more=bool(self._found), listening=False).sound()
         config, changed = publish_config(self._data, compile_config([source, *self._found], 0))
         first = self._fixed is None
+        self.source = source
         self._note_fixed(source)
         if changed:
             self._applied(config, log.debug if first else log.info)  # a start has its own way of telling
@@ -66,6 +72,8 @@ class Configuration:
         fixed = source.document.server, source.document.gateway.time_zone
         if self._fixed not in (None, fixed):
             log.warning("`server` or `gateway.time_zone` has changed; processes and budgets follow at the next start")
+        elif self._fixed is None:
+            self.server = source.document.server
         self._fixed = fixed
 
     def mark(self) -> Mark:

@@ -12,8 +12,9 @@ from sqlalchemy import Connection, insert
 
 from beffroi.control.webhooks import outbox
 from beffroi.core.ids import new_id
-from beffroi.store.tables import DEFAULT, events
+from beffroi.store.tables import events
 
+HOUSE = "*"
 ACTIONS = {
     "cli:pepper:rotate": "A new pepper was made from the command line; keys made from then on are hashed with it.",
     "cli:key:end": "A key of a restored backup was made to end when it ended in the directory that was served since.",
@@ -73,6 +74,8 @@ ACTS = {
     "webhook:renew": "A webhook got another secret.",
     "webhook:delete": "A webhook was removed, and what waited for it.",
     "webhook:disable": "A webhook was disabled because it took nothing for a day, said that it is gone, or had too much waiting.",
+    "replica:forget": "A machine of the fleet that will not come back was taken off; what it had open was closed.",
+    "pepper:rotate": "A new pepper was made; keys made from then on are hashed with it.",
     "tier:create": "A tier was made, or its next version.",
     "tier:delete": "A version of a tier was taken back.",
     "quota:create": "A scope was limited.",
@@ -106,10 +109,14 @@ def record(
     subject: str,
     before: Any = None,
     after: Any = None,
-    organisation: str = DEFAULT,
-    project: str = DEFAULT,
+    organisation: str = HOUSE,
+    project: str = "",
 ) -> None:
     """Add one event, and what webhooks are to be told of it. `before` and `after` are plain data without secrets.
+
+    Args:
+        organisation: to whom it happened, and who may therefore read it; `*`: to the installation.
+        project: empty: to all of the organisation.
 
     Raises:
         KeyError: an action that is not listed.

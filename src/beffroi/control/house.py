@@ -21,9 +21,12 @@ from beffroi.control.api.limits import Limits
 from beffroi.control.backups import Backups
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
+from beffroi.control.fleet.follower import Follower
 from beffroi.control.keys import Keys
 from beffroi.control.metrics import Scrape, Shipping
+from beffroi.control.operations.service import Operations
 from beffroi.control.requests import Recent
+from beffroi.control.rows import Recovered
 from beffroi.control.shipping import Shipper
 from beffroi.control.webhooks.courier import Courier
 from beffroi.core.snapshot import Config
@@ -66,8 +69,13 @@ class House:
         self.budgets = budgets
         self.config = config
         self.courier: Courier  # delivers webhooks; `process` sets it
-        self.address = ""  # where people reach the control port
+        self.address: Callable[[], str] = str  # where people reach the control port; `process` sets it
+        self.operations = Operations(engine, self.writing)
         self.link_limits = Limits()
+        self.waiting = ""  # why the database of a fleet is not open yet
+        self.follower: Follower | None = None
+        self.charge: Callable[[Recovered], None] = lambda _recovered: None
+        self.replica = ""  # this machine's name in its fleet
         self.refused = ""  # why the configuration file as it stands was not taken
         self.started = time.time()
         self.vault = vault
@@ -159,6 +167,9 @@ class House:
         return True, f"{wanted} of {wanted} at config {self.bus.config_revision}, keys {self.bus.key_revision}"
 
     async def _database_ready(self) -> tuple[bool, str]:
+        if self.waiting:
+            return False, f"{self.waiting}; workers serve what they know, and control waits for it"
+
         def ask() -> None:
             with reading(self.engine) as connection:
                 connection.execute(select(1))

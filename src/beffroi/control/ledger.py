@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions to the ledger: who used how much of what, and what it costs. Sums are exact integers.
 
-In: an engine, a span of time, what to group by. Out: plain rows for pages, the API and the command line.
+In: a scope, a span of time, what to group by. Out: plain rows for pages, the API and the command line.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from difflib import get_close_matches
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sqlalchemy import ColumnElement, Engine, case, func, literal_column, select
+from sqlalchemy import ColumnElement, case, func, literal_column
 
+from beffroi.control.tenancy.scope import Scope
 from beffroi.control.verify import verify
 from beffroi.core.errors import BadRequest
-from beffroi.store.engine import reading
-from beffroi.store.tables import DEFAULT, exchanges
+from beffroi.store.tables import exchanges
 
 __all__ = ["CLASSES", "GROUPS", "id_at", "moment", "usage", "verify"]
 
@@ -25,6 +25,8 @@ _COLUMNS = {
     "key": _t.key_id,
     "model": _t.model,
     "project": _t.project,
+    "system": _t.system,
+    "organisation": _t.organisation,
     "engine": _t.engine,
     "endpoint": _t.endpoint,
     "outcome": _t.outcome,
@@ -46,18 +48,17 @@ Row = dict[str, str | int | None]
 
 
 def usage(
-    engine: Engine,
+    scope: Scope,
     *,
     since: int | None = None,
     until: int | None = None,
     by: Sequence[str] = ("key", "model"),
     zone: str = "Europe/Paris",
-    organisation: str = DEFAULT,
     project: str | None = None,
     keys: frozenset[str] | None = None,
     model: str | None = None,
 ) -> list[Row]:
-    """Sums over the exchanges of one organisation that ended in a span of time, one row per group and currency.
+    """Sums over the exchanges that a scope sees and that ended in a span of time, one row per group and currency.
 
     Args:
         since, until: Unix seconds, the first included and the second not.
@@ -90,8 +91,8 @@ def usage(
     ]
     wanted = {"project": project, "model": model}
     query = (
-        select(*(column.label(name) for name, column in groups.items()), *sums)
-        .where(_t.organisation == organisation, *_span(since, until))
+        scope.select(exchanges, *(column.label(name) for name, column in groups.items()), *sums)
+        .where(*_span(since, until))
         .where(*(_COLUMNS[name] == value for name, value in wanted.items() if value is not None))
         .group_by(*groups.values())
     )
@@ -99,14 +100,11 @@ def usage(
         query = query.where(_t.key_id.in_(keys))
     folded: dict[tuple[str | None, ...], list[int]] = {}
     plain = [name for name in by if name != "class"]
-    with reading(engine) as connection:
-        for row in connection.execute(query).mappings():
-            names = (
-                str(days(row["quarter"])) if name == "day" and days else row[name] for name in (*plain, "currency")
-            )
-            totals = folded.setdefault(tuple(names), [0] * len(sums))
-            for place, column in enumerate(sums):
-                totals[place] += int(row[column.name])
+    for row in scope.connection.execute(query).mappings():
+        names = (str(days(row["quarter"])) if name == "day" and days else row[name] for name in (*plain, "currency"))
+        totals = folded.setdefault(tuple(names), [0] * len(sums))
+        for place, column in enumerate(sums):
+            totals[place] += int(row[column.name])
     rows = [_row(plain, group, totals) for group, totals in folded.items()]
     if "class" in by:
         rows = [part for row in rows for part in _by_class(row)]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Single requests: the last ones, those that end just now, and all that is known of one. Never their content.
 
-In: the ledger, what shipping has just taken in, prices of the configuration. Out: plain data for pages and the command line.
+In: a scope of the ledger, what shipping has just taken in, prices of the configuration. Out: plain data for pages and the command line.
 """
 
 import secrets
@@ -13,15 +13,15 @@ from difflib import get_close_matches
 from typing import Any
 
 import msgspec
-from sqlalchemy import Engine, Row, select
+from sqlalchemy import Row, or_
 
 from beffroi.control.ledger import CLASSES, id_at
+from beffroi.control.tenancy.scope import EVERY, Actor, Scope
 from beffroi.core.clock import stamp
-from beffroi.core.errors import BadRequest, ModelNotFound, RequestNotFound
+from beffroi.core.errors import BadRequest, KeyNotFound, ModelNotFound, RequestNotFound
 from beffroi.core.price import FREE, Cost, Price, Tokens, cost_of
 from beffroi.core.snapshot import Config
-from beffroi.store.engine import reading
-from beffroi.store.tables import exchanges, open_intents
+from beffroi.store.tables import exchanges, keys, open_intents
 
 MOST = 1000
 KEPT = 2000  # requests that `Recent` remembers
@@ -32,8 +32,10 @@ OUTCOMES = (
 )  # fmt: skip
 _t = exchanges.c
 _NAMES = tuple(exchanges.columns.keys())
+_ORGANISATION, _PROJECT = _NAMES.index("organisation"), _NAMES.index("project")
 _PREFIX = "req_"
 Names = Callable[[str], str]  # key id → name
+Of = tuple[str, str]  # organisation, project
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -90,40 +92,75 @@ def doubt_model(config: Config, model: str | None) -> None:
 
 
 class Recent:
-    """The last requests that shipping has committed, in the order in which they ended. Filled by its thread."""
+    """The last requests that shipping has committed, in the order in which they ended. Filled by its thread.
+
+    Each organisation and each project has a count of its own, so that nobody learns from a place how busy others are.
+    """
 
     def __init__(self) -> None:
         self._rows: deque[tuple[Any, ...]] = deque(maxlen=KEPT)
-        self._count = 0
+        self._counts: dict[Of, int] = {}
         self._born = secrets.token_hex(4)
         self._lock = threading.Lock()
 
     def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Rows of `exchanges`, just committed."""
+        counts = self._counts
         with self._lock:
             self._rows.extend(rows)
-            self._count += len(rows)
+            for row in rows:
+                organisation = row[_ORGANISATION]
+                for of in ((EVERY, ""), (organisation, ""), (organisation, row[_PROJECT])):
+                    counts[of] = counts.get(of, 0) + 1
 
-    def since(self, place: str | None) -> tuple[list[dict[str, Any]], str, int]:
-        """All rows after a place, the place to ask from next, and how many between are forgotten already.
+    def since(self, of: Of, place: str | None) -> tuple[list[dict[str, Any]], str, int]:
+        """All rows of a tenant after a place, the place to ask from next, and how many between are forgotten already.
 
         None stands for the place that is now the last. To one that the control process before this one gave, or to any
         other text, everything is new that is remembered: whoever asks may have seen some of it.
+
+        Args:
+            of: an organisation (`*`: all) and one of its projects, or empty for all of them.
         """
         born, _, reached = (place or "").partition(".")
+        known = born == self._born and reached.isascii() and reached.isdigit() and len(reached) < 19
         with self._lock:
-            count, fresh = self._count, 0
-            if place is not None:
-                known = born == self._born and reached.isascii() and reached.isdigit() and len(reached) < 19
-                fresh = max(0, count - int(reached)) if known else len(self._rows)
-            rows = list(self._rows)[-fresh:] if fresh else []
+            count = self._counts.get(of, 0)
+            mine = [] if place is None else [row for row in self._rows if _belongs(row, of)]
+        fresh = max(0, count - int(reached)) if known else len(mine)
+        rows = mine[-fresh:] if fresh else []
         shown = [_decoded(dict(zip(_NAMES, row, strict=True))) for row in rows]
         return shown, f"{self._born}.{count}", fresh - len(rows)
 
 
-def last(engine: Engine, count: int, wanted: Wanted) -> list[dict[str, Any]]:
+def of(actor: Actor, organisation: str) -> Of:
+    """Whose requests somebody sees."""
+    return organisation, actor.project
+
+
+def _belongs(row: tuple[Any, ...], of: Of) -> bool:
+    return of[0] in (EVERY, row[_ORGANISATION]) and of[1] in ("", row[_PROJECT])
+
+
+def key_ids(scope: Scope, reference: str) -> frozenset[str]:
+    """The keys that a filter means: one by its id or public id, or all of a name.
+
+    Raises:
+        KeyNotFound: this scope sees none.
+    """
+    table = keys.c
+    meant = or_(table.id == reference, table.public == reference, table.name == reference)
+    found = frozenset(scope.connection.execute(scope.select(keys, table.id).where(meant)).scalars())
+    if not found:
+        names = set(scope.connection.execute(scope.select(keys, table.name)).scalars())
+        near = near_to(reference, names) or "; `beffroi keys list` shows those there are"
+        raise KeyNotFound(f"there is no key `{reference}`{near}", param="key")
+    return found
+
+
+def last(scope: Scope, count: int, wanted: Wanted) -> list[dict[str, Any]]:
     """The newest rows that pass, the oldest of them first; with a filter, of the last seven days."""
-    query = select(exchanges).order_by(_t.request_id.desc(), _t.attempt.desc()).limit(min(count, MOST))
+    query = scope.select(exchanges).order_by(_t.request_id.desc(), _t.attempt.desc()).limit(min(count, MOST))
     if wanted:
         query = query.where(_t.request_id >= id_at(int(time.time()) - LOOK_BACK))
     if wanted.keys is not None:
@@ -132,12 +169,11 @@ def last(engine: Engine, count: int, wanted: Wanted) -> list[dict[str, Any]]:
         query = query.where(_t.model == wanted.model)
     if wanted.outcome is not None:
         query = query.where(_t.outcome == wanted.outcome)
-    with reading(engine) as connection:
-        rows = [dict(row) for row in connection.execute(query).mappings()]
+    rows = [dict(row) for row in scope.connection.execute(query).mappings()]
     return rows[::-1]
 
 
-def find(engine: Engine, reference: str, names: Names, config: Config) -> dict[str, Any]:
+def find(scope: Scope, reference: str, names: Names, config: Config) -> dict[str, Any]:
     """All that is known of one request, named by its id or an unmistakable beginning of it.
 
     Returns:
@@ -153,16 +189,15 @@ def find(engine: Engine, reference: str, names: Names, config: Config) -> dict[s
             "and the header x-request-id show them",
             param="id",
         )
-    with reading(engine) as connection:
-        rows, running = (
-            connection.execute(
-                select(table)
-                .where(table.c.request_id >= begin, table.c.request_id < begin + "g")
-                .order_by(table.c.request_id, table.c.attempt)
-                .limit(50)
-            ).all()
-            for table in (exchanges, open_intents)
-        )
+    rows, running = (
+        scope.connection.execute(
+            scope.select(table)
+            .where(table.c.request_id >= begin, table.c.request_id < begin + "g")
+            .order_by(table.c.request_id, table.c.attempt)
+            .limit(50)
+        ).all()
+        for table in (exchanges, open_intents)
+    )
     ids = sorted({row.request_id for row in (*rows, *running)})
     if not ids:
         raise RequestNotFound(f"the ledger has no request `{reference}`", param="id")

@@ -190,5 +190,14 @@ def _revoke(data: Path, known: list[KeyRecord]) -> tuple[list[Key], list[Key]]:
 
 
 def _change(connection: Connection, key_id: str, action: str, values: dict[str, Any]) -> None:
-    connection.execute(update(keys).where(keys.c.id == key_id).values(values))
-    events.record(connection, actor="cli", action=action, subject=key_id, after=values)
+    statement = update(keys).where(keys.c.id == key_id).values(values).returning(keys.c.organisation, keys.c.project)
+    row = connection.execute(statement).one()
+    events.record(
+        connection,
+        actor="cli",
+        action=action,
+        subject=key_id,
+        after=values,
+        organisation=row.organisation,
+        project=row.project,
+    )

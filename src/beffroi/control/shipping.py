@@ -23,6 +23,7 @@ from beffroi.control.gather import Gatherer, Haul
 from beffroi.control.places import Place, forget_places, load_open, load_places
 from beffroi.control.rows import Key, Open, Recovered
 from beffroi.control.segments import Found
+from beffroi.control.uses import Uses
 from beffroi.control.writing import writer
 from beffroi.core.clock import Clock, SystemClock
 from beffroi.store.engine import reading
@@ -79,6 +80,7 @@ class Shipper:
         self._charge = charge
         self._settled = settled
         self._clock = clock or SystemClock()
+        self._uses = Uses(engine)
         self._replica = replica
         self._writer = writer(engine, replica)
         self._loaded = False
@@ -124,6 +126,11 @@ class Shipper:
             fault = "the shipping thread has ended"
         return Progress(self._behind, time.monotonic() - self._complete_at, self._records, fault)
 
+    @property
+    def complete_at(self) -> float | None:
+        """When the last look that took in everything began (`time.monotonic()`); None: there was none yet."""
+        return self._complete_at if self._complete else None
+
     @contextmanager
     def still(self) -> Iterator[None]:
         """For as long as this lasts no row is shipped, no place moves and no segment goes; waits for the look in progress."""
@@ -157,6 +164,7 @@ class Shipper:
             self._fault = f"{type(error).__name__}: {error}".splitlines()[0]
             log.error("shipping failed, it will be tried again", reason=self._fault)
             self._loaded = False  # what was committed is for the database to say
+            self._uses.forget()
             return _FAILED
 
     def step(self) -> int:
@@ -205,6 +213,7 @@ class Shipper:
         gone, now = self._gone, self._clock.wall_ns()
         with self._engine.begin() as connection:
             duplicates = self._writer.write(connection, haul.batch)
+            self._uses.write(connection, haul.batch.settled)
             if haul.places:
                 self._writer.save_places(connection, list(haul.places.values()), now)
             if gone:

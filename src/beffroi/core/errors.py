@@ -18,6 +18,8 @@ Class attributes say how an error leaves the house; `wire.envelope` alone render
     │   ├── ObjectNotFound         404 object_not_found (administration)
     │   ├── PreconditionFailed     412 precondition_failed (administration)
     │   ├── Conflict               409 conflict (administration)
+    │   ├── NotAnswered            409 not_answered (administration)
+    │   ├── IdempotencyKeyReused   422 idempotency_key_reused (administration)
     │   ├── RequestNotFound        404 request_not_found (administration)
     │   └── EngineRejected         4xx the engine found fault with the request
     ├── AuthenticationError        401 invalid_api_key
@@ -172,6 +174,20 @@ class Conflict(BadRequest):
 
     status = 409
     code = "conflict"
+
+
+class NotAnswered(BadRequest):
+    """The first call under an Idempotency-Key is under way, or was never answered."""
+
+    status = 409
+    code = "not_answered"
+
+
+class IdempotencyKeyReused(BadRequest):
+    """An Idempotency-Key came back with another call than the first."""
+
+    status = 422
+    code = "idempotency_key_reused"
 
 
 class RequestNotFound(BadRequest):

@@ -7,6 +7,10 @@ In: nothing. Out: text such as `key_0199…` (prefix, underscore, 32 hexadecimal
 import os
 import time
 
+from beffroi.core.kernel import KERNEL
+
+spell = KERNEL.request_id if KERNEL else lambda high, low: f"req_{high:016x}{low:016x}"
+
 
 def new_id(prefix: str) -> str:
     """One id, `prefix_` and a UUIDv7 in hexadecimal. For cold paths; the gateway uses `RequestIds`."""
@@ -34,4 +38,4 @@ class RequestIds:
         """A new `req_…` id for a request that arrived at `wall_ns` (Unix nanoseconds)."""
         count = self._count = self._count + 1
         high = (wall_ns // 1_000_000 << 16) | 0x7000 | (count >> 24 & 0xFFF)
-        return f"req_{high:016x}{self._random | count & 0xFFFFFF:016x}"
+        return spell(high, self._random | count & 0xFFFFFF)

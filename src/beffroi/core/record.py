@@ -15,6 +15,7 @@ from typing import NamedTuple
 import google_crc32c
 import msgspec
 
+from beffroi.core.kernel import KERNEL
 from beffroi.core.price import NO_COST, Cost, Tokens
 
 INTENT, PROGRESS, SETTLEMENT, REFUSALS = 1, 2, 3, 4
@@ -134,14 +135,16 @@ class Corrupt(ValueError):
 
 def frame(kind: int, sequence: int, payload: Payload) -> bytes:
     """One record, ready to write."""
-    body = _encode(payload)
-    summed = _SUMMED.pack(kind, sequence) + body
-    return HEADER.pack(len(body), google_crc32c.value(summed), kind, sequence) + body
+    return reframe(kind, sequence, _encode(payload))
 
 
-def reframe(kind: int, sequence: int, body: bytes) -> bytes:
-    """A record of a payload that is encoded already: a write failed and its place in the sequence changed."""
+def frame_slowly(kind: int, sequence: int, body: bytes) -> bytes:
+    """The twin of the kernel's `frame_record`."""
     return HEADER.pack(len(body), google_crc32c.value(_SUMMED.pack(kind, sequence) + body), kind, sequence) + body
+
+
+reframe = KERNEL.frame_record if KERNEL else frame_slowly
+"""A record of a payload that is encoded already: kind, sequence, payload."""
 
 
 def is_attempt(record: bytes) -> bool:

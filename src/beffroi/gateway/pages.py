@@ -171,6 +171,8 @@ def finish(x: Exchange, house: House) -> None:
             x.keep = False
             extra += b"connection: close\r\n"
         x.bytes_out = len(body)
-        head = http.plain_head(x.status, http.JSON, len(body), x.id, house.date + extra)
-        x.last = head if x.head_only else head + body
+        if x.head_only:
+            x.last = http.plain_head(x.status, http.JSON, len(body), x.id, house.date + extra)
+        else:
+            x.last = http.answer(x.status, http.JSON, x.id, house.date + extra, body)
     tally.note(x, house)

@@ -16,7 +16,7 @@ from beffroi.core.exchange import BODY, PAUSE, Exchange, breathe
 from beffroi.gateway.authn.bearer import require_endpoint
 from beffroi.wire import http
 from beffroi.wire.openai import structure
-from beffroi.wire.openai.request import parse, refuse
+from beffroi.wire.openai.request import glance, parse, refuse
 
 T = TypeVar("T")
 LARGE = 4 << 20  # to read so many bytes takes milliseconds: others may have a turn between two readings
@@ -47,6 +47,17 @@ async def read(x: Exchange, house: Reading) -> None:
         await PAUSE
     parts, x.parts = x.parts, []
     body = parts[0] if len(parts) == 1 else b"".join(parts) if x.size < structure.SLICE else None
+    request = glance(x.endpoint, body, settings.max_json_depth, settings.max_json_tokens) if body is not None else None
+    if request is not None and body is not None:
+        x.body, x.request = body, request
+    else:
+        await _read_in_turns(x, house, parts, body)
+    _find_model(x)
+
+
+async def _read_in_turns(x: Exchange, house: Reading, parts: list[bytes], body: bytes | None) -> None:
+    """What is not plain, or large: checked and read in slices."""
+    settings = x.view.settings
     if body is None or not (
         structure.is_small(body, settings.max_json_depth, settings.max_json_tokens) and body.isascii()
     ):
@@ -66,6 +77,10 @@ async def read(x: Exchange, house: Reading) -> None:
     x.endpoint = request.endpoint
     if len(body) > LARGE:
         await breathe(x, house.loop)
+
+
+def _find_model(x: Exchange) -> None:
+    request = x.request
     model = x.model = x.view.models.get(request.model)
     if model is None:
         raise ModelNotFound(

@@ -13,10 +13,12 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from beffroi.core.errors import BadRequest, BeffroiError, BodyTooLarge, HeadTooLarge, ProtocolError, TargetTooLong
 from beffroi.core.exchange import ClientSide, Exchange
+from beffroi.core.kernel import KERNEL
 from beffroi.gateway.address import forwarded
 from beffroi.gateway.house import House
 from beffroi.gateway.pages import is_metered, target_path
 
+read_request = KERNEL.read_request if KERNEL else None
 SMALL_PARTS = 1024
 FRAMING_SLACK = 32 << 10  # chunk sizes, extensions and trailers may weigh this much more than eight times the body
 HOST, AUTHORIZATION, CONTENT_TYPE, CONTENT_LENGTH, TRANSFER_ENCODING, CONTENT_ENCODING, FORWARDED_FOR, EXPECT = range(8)
@@ -51,7 +53,7 @@ class Reader:
 
     __slots__ = (
         "body_bytes", "client", "encodings", "fed", "forwarded_for", "header_count", "hosts", "house", "is_proxy", "lengths", "merged", "noted",
-        "parser", "peer", "piece", "queue", "reading", "target", "upgrade", "violation",
+        "parser", "peer", "piece", "queue", "reading", "target", "untouched", "upgrade", "violation",
     )  # fmt: skip
 
     def __init__(self, house: House, client: ClientSide, is_proxy: Callable[[str], bool]) -> None:
@@ -67,9 +69,14 @@ class Reader:
         self.hosts = self.lengths = self.encodings = 0
         self.piece = self.target = self.forwarded_for = b""
         self.upgrade = False
+        self.untouched = True  # llhttp has read nothing: it stands at the beginning of a request
 
     def feed(self, data: bytes) -> None:
         """Read a piece; look at `queue`, `reading` and `violation` afterwards."""
+        if self.untouched:
+            if read_request is not None and self._read_at_once(data):
+                return
+            self.untouched = False
         self.fed += len(data)
         self.piece = data
         try:
@@ -85,6 +92,26 @@ class Reader:
         x = self.reading
         if self.violation is None and x is not None:
             self._weigh(x)
+
+    def _read_at_once(self, data: bytes) -> bool:
+        """The common case, without llhttp: one plain request, whole, in one read. False: nothing was done."""
+        house = self.house
+        view = house.view
+        settings = view.settings
+        found = read_request(data, settings.max_head, settings.max_headers, settings.max_target, settings.max_body)  # type: ignore[misc]
+        if found is None:
+            return False
+        target, authorization, content_type, body = found
+        clock = house.clock
+        wall, size = clock.wall_ns(), len(body)
+        x = Exchange(
+            self.client, house.ids.next(wall), wall, clock.mono_ns(), [body], "POST", target_path(target), False, True, False, True, False,
+            authorization, content_type, b"", size, size, self.peer,
+        )  # fmt: skip
+        x.view = view
+        self.body_bytes = size
+        self.queue.append(x)
+        return True
 
     def close(self) -> None:
         """Nothing more is read: let go of the parser, which holds this object as this one holds it."""

@@ -201,7 +201,7 @@ class ClientConnection(asyncio.Protocol):
         body = openai_body(error)
         request_id = house.ids.next(house.clock.wall_ns())
         extra = house.date + header_lines(error) + b"connection: close\r\n"
-        self.write(http.plain_head(error.status, http.JSON, len(body), request_id, extra) + body)
+        self.write(http.answer(error.status, http.JSON, request_id, extra, body))
         self._linger()
 
     # answering ---------------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ class ClientConnection(asyncio.Protocol):
             body = openai_body(error)
             extra = self.house.date + header_lines(error) + b"connection: close\r\n"
             x.keep = False
-            last = http.plain_head(error.status, http.JSON, len(body), x.id, extra) + body
+            last = http.answer(error.status, http.JSON, x.id, extra, body)
         if last:
             self.write(last)
         self.exchange = None

@@ -138,6 +138,7 @@ class Supervisor:
             "fd": door.fileno(),
             "config": None if plan.config is None else str(plan.config),
             "resources": plan.resources,
+            "fleet": plan.fleet,
             "valkey": plan.valkey,
             "fresh": True,
         }

@@ -7,6 +7,8 @@ In: a status, a media type, headers of ours. Out: bytes ready for a transport. N
 import time
 from email.utils import formatdate
 
+from beffroi.core.kernel import KERNEL
+
 REASONS: dict[int, bytes] = {
     200: b"OK",
     204: b"No Content",
@@ -37,6 +39,13 @@ PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
 def date_line() -> bytes:
     """The Date header of this second (RFC 9110 §6.6.1); callers keep it for a second."""
     return b"date: " + formatdate(time.time(), usegmt=True).encode() + b"\r\n"
+
+
+def answer(status: int, kind: bytes, request_id: str, extra: bytes, body: bytes) -> bytes:
+    """A whole answer, head and body."""
+    if KERNEL is not None:
+        return KERNEL.plain_head(status, REASONS.get(status, b"Status"), kind, len(body), request_id, extra, body)
+    return plain_head(status, kind, len(body), request_id, extra) + body
 
 
 def plain_head(status: int, kind: bytes, length: int, request_id: str, extra: bytes) -> bytes:

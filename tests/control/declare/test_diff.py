@@ -56,12 +56,25 @@ def test_the_end_of_a_key_stays_where_the_file_does_not_say_it() -> None:
     assert len(compare(things(keys=[{"name": "a", "expires": "2030-01-01"}]), held).changes) == 1
 
 
-def test_what_nobody_keeps_is_taken_over_and_what_the_configuration_keeps_is_not() -> None:
+def test_what_nobody_keeps_is_adopted_when_told_and_what_the_configuration_keeps_never() -> None:
     those = things()
-    (change,) = compare(those, there(those, managed_by="")).changes
+    assert compare(those, there(those, managed_by="")).changes == ()
+    (change,) = compare(those, there(those, managed_by=""), adopt=True).changes
     assert change.act == "update" and change.adopted and not change.fields
-    difference = compare(those, there(those, managed_by="file"))
+    renamed = things(name="Other")
+    assert compare(those, there(those, managed_by="file")).changes == ()
+    difference = compare(renamed, there(those, managed_by="file"))
     assert difference.changes == () and "kept by the configuration file" in difference.obstacles[0].message
+
+
+def test_what_the_operator_set_is_changed_by_the_operator_alone() -> None:
+    those = things(quotas=[{"limits": {"concurrency": 1}}])
+    held = there(things(quotas=[{"limits": {"concurrency": 2}}]), managed_by="house")
+    assert "by the operator" in compare(those, held).obstacles[0].message
+    assert len(compare(those, held, operator=True).changes) == 1
+    applied = there(things(quotas=[{"limits": {"concurrency": 2}}]), managed_by="apply:house")
+    assert compare(things(), applied, prune=True).changes == ()
+    assert len(compare(things(), applied, prune=True, operator=True).changes) == 1
 
 
 def test_only_prune_takes_away_and_only_what_apply_made_where_the_file_speaks() -> None:

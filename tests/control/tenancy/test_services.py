@@ -44,7 +44,7 @@ CONFIG = Config(1, Settings(), (), (ModelSpec(id="m", aliases=("n",), targets=()
 def acts(engine: Engine, organisation: str) -> list[tuple[Any, ...]]:
     """The events of an organisation, the oldest first."""
     with looking(engine, SOCKET, organisation) as scope:
-        rows = scope.connection.execute(scope.select(events).order_by(events.c.id)).all()
+        rows = scope.connection.execute(scope.select(events).order_by(events.c.at_ns)).all()
         return [(row.actor, row.action, row.subject, row.project, row.before, row.after) for row in rows]
 
 

@@ -24,6 +24,11 @@ from beffroi.core.ids import new_id
 
 CHANGES = 2
 _FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+_ADOPT = click.option(
+    "--adopt",
+    is_flag=True,
+    help="What FILE declares and was made by hand is kept by `apply` from then on, and read-only elsewhere.",
+)
 _PRUNE = click.option(
     "--prune", is_flag=True, help="Also take away what an earlier `apply` made and FILE names no longer."
 )
@@ -32,15 +37,16 @@ _PRUNE = click.option(
 @click.command(short_help="Show what applying a file of tenants would change.")
 @_FILE
 @_PRUNE
+@_ADOPT
 @control_options
 @show.output_options(csv=False)
-def plan(file: Path, prune: bool, control: Control, out: show.Output) -> None:
+def plan(file: Path, prune: bool, adopt: bool, control: Control, out: show.Output) -> None:
     """Show what applying FILE would change, and change nothing.
 
     FILE declares organisations, projects, members, service accounts, AI systems, keys, tiers, quotas, webhooks. `+` is
     new, `~` changes, `-` goes. The status is 0 if there is nothing to do, 2 if there is, 1 if FILE has faults.
     """
-    _, found = _planned(file, control, prune=prune)
+    _, found = _planned(file, control, prune=prune, adopt=adopt)
     if out.kind == "json":
         show.as_json(found)
     else:
@@ -51,16 +57,17 @@ def plan(file: Path, prune: bool, control: Control, out: show.Output) -> None:
 @click.command(short_help="Make tenants what a file declares.")
 @_FILE
 @_PRUNE
+@_ADOPT
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @control_options
 @show.output_options(csv=False)
-def apply(file: Path, prune: bool, yes: bool, control: Control, out: show.Output) -> None:
+def apply(file: Path, prune: bool, adopt: bool, yes: bool, control: Control, out: show.Output) -> None:
     """Make tenants what FILE declares: all of it, or nothing.
 
-    Shows what would change and asks. A new key is written once to where the file says, or printed. What is applied is
-    from then on changed by `apply` alone; what was made by hand and is not in FILE is left alone.
+    Shows what would change and asks. A new key is written once to where the file says, or printed. What `apply` makes is
+    read-only elsewhere. What was made by hand and FILE does not name is left alone.
     """
-    told, found = _planned(file, control, prune=prune)
+    told, found = _planned(file, control, prune=prune, adopt=adopt)
     if out.kind != "json":
         _show(found)
     if not found["changes"]:
@@ -72,7 +79,12 @@ def apply(file: Path, prune: bool, yes: bool, control: Control, out: show.Output
     with Places(file.parent) as places:
         for reference in found["secrets_to"]:
             places.reserve(reference)
-        body = {"document": tenants.as_plain(told.declaration), "prune": prune, "base": found["base"]}
+        body = {
+            "document": tenants.as_plain(told.declaration),
+            "prune": prune,
+            "adopt": adopt,
+            "base": found["base"],
+        }
         done = control.call("POST", "/api/v1/apply", body, once=new_id("op"))
         written = [(secret, places.write(secret)) for secret in done["secrets"]]
     if out.kind == "json":
@@ -81,11 +93,11 @@ def apply(file: Path, prune: bool, yes: bool, control: Control, out: show.Output
         return
     for secret, path in written:
         if path is None:
-            click.echo(f"{secret['kind']} {show.safe(secret['name'])}: not shown again:", err=True)
+            click.echo(f"{secret['kind']} {show.safe(secret['name'])}, shown this once:", err=True)
             click.echo(secret["key"])
         else:
             click.echo(f"{secret['kind']} {show.safe(secret['name'])}: written to {path}")
-    click.echo(f"Applied: {picture.summary(done['changes'], unchanged=done['unchanged'], left=0, done=True)}")
+    click.echo(f"Applied: {picture.summary(done['changes'], unchanged=done['unchanged'], done=True)}")
     if done["waiting"]:
         workers = ", ".join(f"w{slot:02d}" for slot in done["waiting"])
         click.echo(f"warning: workers {workers} do not know of it yet", err=True)
@@ -93,16 +105,20 @@ def apply(file: Path, prune: bool, yes: bool, control: Control, out: show.Output
 
 @click.command(short_help="Print a file of the tenants that are there.")
 @click.option(
-    "--org", "organisation", metavar="ORG", help="Only this organisation; all that may be seen when left out."
+    "--org",
+    "organisation",
+    metavar="ORG",
+    help="Only this organisation; all of them when left out, an admin key's own with --control.",
 )
 @control_options
 @show.output_options(csv=False)
 def export(organisation: str | None, control: Control, out: show.Output) -> None:
-    """Print a file that declares the tenants that are there: applied anew, it changes nothing but who keeps them.
+    """Print a file that declares the tenants that are there: applied anew, it changes nothing.
 
     Keys are in it as what they may do, never as themselves.
     """
-    query = {"organisation": organisation} if organisation else {}
+    wanted = organisation or ("" if control.url else "*")
+    query = {"organisation": wanted} if wanted else {}
     document = control.call("GET", "/api/v1/export", query=query)["document"]
     if out.kind == "json":
         show.as_json(document)
@@ -110,11 +126,11 @@ def export(organisation: str | None, control: Control, out: show.Output) -> None
         click.echo(tenants.as_yaml(document), nl=False)
 
 
-def _planned(file: Path, control: Control, *, prune: bool) -> tuple[Told, dict[str, Any]]:
+def _planned(file: Path, control: Control, *, prune: bool, adopt: bool) -> tuple[Told, dict[str, Any]]:
     """The file and the plan; where one of them has faults, those are told and the command ends."""
     told = tenants.read(file)
     _end_if(told.problems, file)
-    body = {"document": tenants.as_plain(told.declaration), "prune": prune}
+    body = {"document": tenants.as_plain(told.declaration), "prune": prune, "adopt": adopt}
     found: dict[str, Any] = control.call("POST", "/api/v1/plan", body)
     faults = [
         Problem(
@@ -137,7 +153,8 @@ def _show(found: dict[str, Any]) -> None:
         click.echo(line)
     if found["changes"]:
         click.echo()
-    click.echo(f"Plan: {picture.summary(found['changes'], unchanged=found['unchanged'], left=found['left'])}")
+    counts = {name: found[name] for name in ("unchanged", "by_hand", "left")}
+    click.echo(f"Plan: {picture.summary(found['changes'], **counts)}")
 
 
 def _ask() -> None:

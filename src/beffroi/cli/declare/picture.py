@@ -20,7 +20,7 @@ def plan(changes: list[dict[str, Any]]) -> Iterator[str]:
     for change in changes:
         sign, style = _SIGNS[change["act"]]
         name = safe(str(change["name"]))
-        note = paint("  (was kept by hand)", DIM) if change["adopted"] else ""
+        note = paint("  (was kept by hand, from now on by apply)", DIM) if change["adopted"] else ""
         yield f"  {paint(sign, style)} {paint(change['kind'], STRONG)} {name}{note}"
         wide = max((len(field["name"]) for field in change["fields"]), default=0)
         for field in change["fields"]:
@@ -29,15 +29,19 @@ def plan(changes: list[dict[str, Any]]) -> Iterator[str]:
             yield f"      {paint(field['name'].ljust(wide), DIM)}  {shown}"
 
 
-def summary(changes: list[dict[str, Any]], *, unchanged: int, left: int, done: bool = False) -> str:
+def summary(
+    changes: list[dict[str, Any]], *, unchanged: int, by_hand: int = 0, left: int = 0, done: bool = False
+) -> str:
     """One line: how many of each."""
     words = _DONE if done else _TO_DO
     counts = {act: sum(change["act"] == act for change in changes) for act in words}
     parts = [f"{count} {words[act]}" for act, count in counts.items() if count]
     told = ", ".join(parts) or ("nothing changed" if done else "nothing to do")
     more = [f"{unchanged} as declared"] if unchanged else []
+    if by_hand:
+        more.append(f"{by_hand} of all kept by hand (--adopt changes that)")
     if left:
-        more.append(f"{left} no longer in the file, which --prune would remove")
+        more.append(f"{left} no longer in the file (--prune removes {'it' if left == 1 else 'them'})")
     return f"{told}; {', '.join(more)}." if more else f"{told}."
 
 

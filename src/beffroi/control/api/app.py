@@ -5,29 +5,35 @@ In: the table of `routes`. Out: for each call, in this order: how often (port), 
 the answer. Default deny: an operation that names no permission is not on the port, and what is in no table is nowhere.
 """
 
+import re
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
+from sqlalchemy import Connection
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from beffroi.control.api import cursor, pages, reading
-from beffroi.control.api.operation import MOST, PAGE, Call, Listed, Operation, Page
+from beffroi.control.api import cursor, openapi, pages, reading
+from beffroi.control.api.idempotency import Keeper, Place
+from beffroi.control.api.operation import MOST, ORGANISATION, PAGE, Call, Operation, Page
 from beffroi.control.api.problems import HANDLERS
-from beffroi.control.api.routes import OPERATIONS
+from beffroi.control.api.routes import OPERATIONS, PREFIX
 from beffroi.control.house import House
+from beffroi.control.litellm import verbs as litellm
+from beffroi.control.operations.shapes import Work
 from beffroi.control.tenancy.scope import EVERY, SOCKET, Actor
-from beffroi.core.errors import BadRequest, PermissionDenied
+from beffroi.core.errors import BadRequest, BeffroiError, PermissionDenied
 from beffroi.store.tables import DEFAULT
 
-PREFIX = "/api/v1"
+DESCRIPTION = f"{PREFIX}/openapi.json"
 _LIST = frozenset({"limit", "cursor"})
+_NO_BODY = frozenset({"GET", "HEAD"})
 _EVERY_CALL = frozenset({"organisation"})
 Who = Callable[[Request], Awaitable[Actor]]
-__all__ = ["PREFIX", "answer_of", "port_app", "socket_app"]
 
 
 def port_app(house: House) -> Starlette:
@@ -42,6 +48,18 @@ def socket_app(house: House) -> Starlette:
     return _app(house, list(OPERATIONS), _operator)
 
 
+def _describe() -> pages.Handler:
+    made: list[bytes] = []
+
+    async def describe(_: House, __: Request) -> Response:
+        """The admin API, as OpenAPI 3.1."""
+        if not made:
+            made.append(msgspec.json.encode(openapi.document(OPERATIONS, PREFIX)))
+        return Response(made[0], media_type="application/json")
+
+    return describe
+
+
 async def _operator(_: Request) -> Actor:
     return SOCKET
 
@@ -53,9 +71,16 @@ def _app(house: House, operations: list[Operation], who: Who) -> Starlette:
         if operation.method in methods:
             raise ValueError(f"{operation.method} {operation.path} is declared twice")
         methods[operation.method] = operation
-    routes = [_page(house, path, page) for path, page in pages.OPEN.items()]
-    routes += [_route(house, path, methods, who) for path, methods in by_path.items()]
+    routes = [_page(house, path, page) for path, page in {**pages.OPEN, DESCRIPTION: _describe()}.items()]
+    keeper = Keeper(house)
+    routes += [_route(house, keeper, path, methods, who) for path, methods in sorted(by_path.items(), key=_rank)]
+    routes += litellm.routes(house, who)
     return Starlette(routes=[*routes, *pages.closing(who)], exception_handlers=HANDLERS)
+
+
+def _rank(item: tuple[str, object]) -> list[bool]:
+    """A path whose part is a word goes before one that takes anything there, whichever was declared first."""
+    return [part.startswith("{") for part in item[0].split("/")]
 
 
 def _page(house: House, path: str, page: pages.Handler) -> Route:
@@ -65,7 +90,7 @@ def _page(house: House, path: str, page: pages.Handler) -> Route:
     return Route(path, answer, methods=["GET"])
 
 
-def _route(house: House, path: str, methods: dict[str, Operation], who: Who) -> Route:
+def _route(house: House, keeper: Keeper, path: str, methods: dict[str, Operation], who: Who) -> Route:
     allow = ", ".join(sorted(methods.keys() | ({"HEAD"} if "GET" in methods else set())))
 
     async def answer(request: Request) -> Response:
@@ -73,14 +98,14 @@ def _route(house: House, path: str, methods: dict[str, Operation], who: Who) -> 
         operation = methods.get("GET" if request.method == "HEAD" else request.method)
         if operation is None:
             raise pages.not_allowed(allow)
-        return await _call(house, operation, actor, request)
+        return await _call(house, keeper, operation, actor, request)
 
     route = Route(PREFIX + path, answer)
     route.methods = None  # every one: who calls comes before what he calls
     return route
 
 
-async def _call(house: House, operation: Operation, actor: Actor, request: Request) -> Response:
+async def _call(house: House, keeper: Keeper, operation: Operation, actor: Actor, request: Request) -> Response:
     if operation.needs is not None:
         actor.need(operation.needs)
     also = _EVERY_CALL | (_LIST if operation.paged else frozenset())
@@ -89,11 +114,18 @@ async def _call(house: House, operation: Operation, actor: Actor, request: Reque
     listing = f"{operation.path} {organisation} {actor.project}"
     page = Page()
     if operation.paged:
-        place = cursor.read(house.cursors, listing, rest["cursor"]) if "cursor" in rest else None
-        page = Page(reading.whole(rest, "limit", PAGE, MOST), place)
-    ask: msgspec.Struct | None = None
-    if operation.ask is not None:
-        ask = await reading.body(request, operation.ask, operation.most)
+        after = cursor.read(house.cursors, listing, rest["cursor"]) if "cursor" in rest else None
+        page = Page(reading.whole(rest, "limit", PAGE, MOST), after)
+    content = await reading.content(request, operation.most) if request.method not in _NO_BODY else b""
+    ask = None if operation.ask is None else reading.body(content, operation.ask)
+    condition = reading.if_match(request)
+    place: Place | None = None
+    if "idempotency-key" in request.headers and operation.method == "POST" and not operation.repeats:
+        asked = msgspec.json.encode([operation.path, dict(request.path_params), query, content, condition])
+        found = await keeper.place(request, actor, organisation, asked)
+        if isinstance(found, Response):
+            return found
+        place = found
     call = Call(
         house=house,
         actor=actor,
@@ -101,11 +133,30 @@ async def _call(house: House, operation: Operation, actor: Actor, request: Reque
         organisation=organisation,
         query=query,
         ask=ask,
-        if_match=reading.if_match(request),
+        if_match=condition,
         page=page,
         sign=lambda key: cursor.sign(house.cursors, listing, key),
+        keep=None if place is None else _keep(operation, place),
     )
-    return _answered(operation, await operation.handler(call))
+    if place is None:
+        return _answered(operation, await operation.handler(call))
+    try:
+        answer = _answered(operation, await operation.handler(call))
+    except BeffroiError as error:
+        await place.leave(error)
+        raise
+    await place.finish(answer)
+    return answer
+
+
+def _keep(operation: Operation, place: Place) -> Callable[[Connection, Any], None]:
+    """Keeps the answer in the transaction of the act, where the act gives it."""
+
+    def keep(connection: Connection, result: Any) -> None:
+        if isinstance(result, msgspec.Struct) or operation.status == HTTPStatus.NO_CONTENT:
+            place.write(connection, _answered(operation, result))
+
+    return keep
 
 
 def _organisation(actor: Actor, asked: str | None) -> str:
@@ -118,23 +169,22 @@ def _organisation(actor: Actor, asked: str | None) -> str:
         if asked not in (None, actor.organisation):
             raise PermissionDenied(f"{actor.name} may act in the organisation `{actor.organisation}` alone")
         return actor.organisation
-    if asked == "":
-        raise BadRequest("name an organisation, or leave it out", param="organisation")
-    return asked or DEFAULT
+    if asked is None:
+        return DEFAULT
+    if not re.fullmatch(ORGANISATION, asked):
+        raise BadRequest(
+            "`organisation` is an id of small letters, digits, - and _, or `*` for all", param="organisation"
+        )
+    return asked
 
 
 def _answered(operation: Operation, content: Any) -> Response:
     headers = {"cache-control": "no-store"}
-    if operation.status == 204:
-        return Response(None, 204, headers=headers)
+    if operation.status == HTTPStatus.NO_CONTENT:
+        return Response(None, operation.status, headers=headers)
     revision = content.get("revision") if isinstance(content, dict) else getattr(content, "revision", None)
     if isinstance(revision, int):
         headers["etag"] = f'"{revision}"'
+    if isinstance(content, Work) and operation.status == HTTPStatus.ACCEPTED:
+        headers["location"] = f"{PREFIX}/operations/{content.id}"
     return Response(msgspec.json.encode(content), operation.status, headers=headers, media_type="application/json")
-
-
-def answer_of(operation: Operation) -> Any:
-    """The type of the whole answer."""
-    if operation.paged:
-        return Listed[operation.answer]  # type: ignore[name-defined]
-    return operation.answer

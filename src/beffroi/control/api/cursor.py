@@ -20,7 +20,11 @@ _TAG = 12  # bytes
 def sign(secret: bytes, of: str, place: tuple[Any, ...]) -> str:
     """A cursor. `of`: the list that it belongs to."""
     body = msgspec.msgpack.encode(place)
-    return base64.urlsafe_b64encode(_tag(secret, of, body) + body).rstrip(b"=").decode("ascii")
+    return _text(_tag(secret, of, body) + body)
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
 
 
 def read(secret: bytes, of: str, text: str) -> tuple[Any, ...]:
@@ -39,7 +43,7 @@ def read(secret: bytes, of: str, text: str) -> tuple[Any, ...]:
     except (binascii.Error, ValueError):
         raise wrong from None
     tag, body = raw[:_TAG], raw[_TAG:]
-    if not hmac.compare_digest(tag, _tag(secret, of, body)):
+    if text != _text(raw) or not hmac.compare_digest(tag, _tag(secret, of, body)):  # one spelling alone
         raise wrong
     return msgspec.msgpack.decode(body, type=tuple)
 

@@ -10,6 +10,8 @@ import msgspec
 
 from beffroi.control import catalogue, ledger, requests
 from beffroi.control.api.operation import Call, Operation
+from beffroi.control.tenancy.permissions import P
+from beffroi.control.tenancy.scope import Scope
 
 ACTOR = "cli"
 
@@ -78,38 +80,42 @@ async def usage(call: Call) -> Any:
     zone = house.config.settings.time_zone
     since, until = ledger.moment(query.since, "since", zone), ledger.moment(query.until, "until", zone)
     by = tuple(part for part in query.by.split(",") if part)
-    keys = None if query.key is None else await house.keys.ids(query.key)
     await house.current_ledger()
-    rows = await house.blocking(
-        lambda: ledger.usage(
-            house.engine,
+
+    def read(scope: Scope) -> list[ledger.Row]:
+        return ledger.usage(
+            scope,
             since=since,
             until=until,
             by=by,
             zone=zone,
-            keys=keys,
+            keys=None if query.key is None else requests.key_ids(scope, query.key),
             model=requests.wanted(house.config, None, query.model, None).model,
             project=query.project,
         )
-    )
+
+    rows = await call.read(read)
     if not rows:
         requests.doubt_model(house.config, query.model)
     if "key" in by:
         rows = [row | {"key_name": house.keys.name(str(row["key"]))} for row in rows]
-    progress = house.shipper.progress()
-    return {"by": by, "zone": zone, "usage": rows, "shipping_lag_bytes": progress.lag_bytes}
+    lag = house.shipper.progress().lag_bytes if call.actor.may(P.INSTALLATION_READ) else None
+    return {"by": by, "zone": zone, "usage": rows, "shipping_lag_bytes": lag}
 
 
 async def list_requests(call: Call) -> Any:
     """The last requests, or those since a place, and filters."""
     house, query = call.house, call.query
-    keys = None if query.key is None else await house.keys.ids(query.key)
+    keys = None
+    if query.key is not None:
+        keys = await call.read(lambda scope: requests.key_ids(scope, query.key))
     wanted = requests.wanted(house.config, keys, query.model, query.outcome)
-    rows, place, missed = house.recent.since(query.after)
+    of = requests.of(call.actor, call.organisation)
+    rows, place, missed = house.recent.since(of, query.after)
     if query.after is None:
         await house.current_ledger()
-        place = house.recent.since(None)[1]  # before the ledger is read: a row may come twice, none is missed
-        rows = await house.blocking(lambda: requests.last(house.engine, query.limit, wanted))
+        place = house.recent.since(of, None)[1]  # before the ledger is read: a row may come twice, none is missed
+        rows = await call.read(lambda scope: requests.last(scope, query.limit, wanted))
         if not rows:
             requests.doubt_model(house.config, query.model)
     shown = [requests.shown(row, house.keys.name) for row in rows if wanted.fits(row)]
@@ -120,12 +126,13 @@ async def show_request(call: Call) -> Any:
     """All that is known of one request."""
     house, reference = call.house, call.path["reference"]
     await house.current_ledger()
-    return await house.blocking(lambda: requests.find(house.engine, reference, house.keys.name, house.config))
+    return await call.read(lambda scope: requests.find(scope, reference, house.keys.name, house.config))
 
 
 async def list_models(call: Call) -> Any:
     """What is served, for how much, and whether it can be."""
-    return {"models": catalogue.models(call.house.config, await call.house.metrics())}
+    pools = call.actor.may(P.INSTALLATION_READ)
+    return {"models": catalogue.models(call.house.config, await call.house.metrics(), pools=pools)}
 
 
 async def list_engines(call: Call) -> Any:
@@ -139,7 +146,7 @@ async def list_engines(call: Call) -> Any:
 async def verify_journal(call: Call) -> Any:
     """Checksums and sequence of what is not shipped; one settlement for each intent."""
     house = call.house
-    return await house.blocking(lambda: ledger.verify(house.engine, house.data / "journal"))
+    return await house.blocking(lambda: ledger.verify(house.engine, house.data / "journal", house.replica))
 
 
 async def begin_backup(call: Call) -> Any:
@@ -161,15 +168,24 @@ async def discard_backup(call: Call) -> Any:
 _JOURNAL = "Checksums and sequence of what is not shipped; one settlement for each intent."
 _COPY = "Copy the data directory into a folder below it, for `beffroi backup create` to pack."
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("GET", "/status", status, None, "What runs: revisions, workers, models, engines, shipping."),
-    Operation("GET", "/usage", usage, None, "Requests, tokens and money from the ledger.", query=UsageQuery),
     Operation(
-        "GET", "/requests", list_requests, None, "The last requests, or those since a place.", query=RequestsQuery
+        "GET", "/status", status, P.INSTALLATION_READ, "What runs: revisions, workers, models, engines, shipping."
     ),
-    Operation("GET", "/requests/{reference}", show_request, None, "All that is known of one request."),
-    Operation("GET", "/models", list_models, None, "What is served, for how much, and whether it can be."),
-    Operation("GET", "/engines", list_engines, None, "Engines as the workers find them, and their last hour."),
-    Operation("GET", "/journal/verify", verify_journal, None, _JOURNAL),
+    Operation("GET", "/usage", usage, P.USAGE_READ, "Requests, tokens and money from the ledger.", query=UsageQuery),
+    Operation(
+        "GET",
+        "/requests",
+        list_requests,
+        P.REQUESTS_READ,
+        "The last requests, or those since a place.",
+        query=RequestsQuery,
+    ),
+    Operation("GET", "/requests/{reference}", show_request, P.REQUESTS_READ, "All that is known of one request."),
+    Operation("GET", "/models", list_models, P.MODELS_READ, "What is served, for how much, and whether it can be."),
+    Operation(
+        "GET", "/engines", list_engines, P.INSTALLATION_READ, "Engines as the workers find them, and their last hour."
+    ),
+    Operation("GET", "/journal/verify", verify_journal, P.INSTALLATION_READ, _JOURNAL),
     Operation("POST", "/backup", begin_backup, None, _COPY, status=202),
     Operation("GET", "/backup", backup, None, "How far the copy is."),
     Operation("DELETE", "/backup", discard_backup, None, "Remove the copy."),

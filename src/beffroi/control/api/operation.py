@@ -20,6 +20,7 @@ T = TypeVar("T")
 MAX_BODY = 64 << 10
 MOST = 200  # objects on one page of a list
 PAGE = 50  # where nobody says how many
+ORGANISATION = r"^(\*|[a-z0-9_-]{1,40})$"  # what may be named in `?organisation=`
 
 
 class Listed(msgspec.Struct, Generic[T], frozen=True):

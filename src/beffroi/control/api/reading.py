@@ -22,13 +22,12 @@ _PLACE = re.compile(r"`\$\.?([^`]*)`")
 T = TypeVar("T")
 
 
-async def body(request: Request, kind: type[T], most: int) -> T:
-    """The body as the struct that its operation takes.
+def body(content: bytes, kind: type[T]) -> T:
+    """A body as the struct that its operation takes.
 
     Raises:
-        BodyTooLarge, ClientTimeout, BadRequest: it is not.
+        BadRequest: it is not.
     """
-    content = await _content(request, most)
     _require_flat(content)
     try:
         return msgspec.json.decode(content or b"{}", type=kind)
@@ -36,7 +35,12 @@ async def body(request: Request, kind: type[T], most: int) -> T:
         raise BadRequest(f"the body is not what this page takes: {error}", param=_param(error)) from None
 
 
-async def _content(request: Request, most: int) -> bytes:
+async def content(request: Request, most: int) -> bytes:
+    """The bytes of a body.
+
+    Raises:
+        BodyTooLarge, ClientTimeout, BadRequest: it has too many, or takes too long, or does not end.
+    """
     taken = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):

@@ -5,7 +5,9 @@ In: a `Declaration`. Out: `Thing`s, each value in its one spelling: amounts as e
 limits a field each, lists that are sets in order. What makes a thing the same thing in both is its kind, organisation, name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from ipaddress import ip_network
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,10 +15,12 @@ import msgspec
 from beffroi.config import moments
 from beffroi.config.declaration import DEFAULT, Declaration, Limits, Organisation, Quota, Tier
 from beffroi.config.problems import Place
+from beffroi.control.rotation.shapes import Schedule
+from beffroi.control.tenancy.shapes import Policy
 from beffroi.core.money import parse_nano, to_decimal
 
 HOUSE = "*"
-KINDS = ("tier", "organisation", "project", "member", "service account", "AI system", "key", "quota", "webhook")
+KINDS = ("organisation", "tier", "project", "member", "service account", "AI system", "key", "quota", "webhook")
 MONEY = frozenset({"hard_budget", "soft_budget", "monthly_cap"})
 Fields = dict[str, Any]
 
@@ -29,6 +33,10 @@ class Ref(NamedTuple):
     name: tuple[str, ...]
 
     def __str__(self) -> str:
+        if self.kind == "tier":
+            name, since = self.name
+            begins = "" if since == "0" else f" from {datetime.fromtimestamp(int(since), UTC):%Y-%m-%d %H:%M}"
+            return f"{name}{begins}" if self.organisation == HOUSE else f"{self.organisation}/{name}{begins}"
         parts = "/".join(part for part in self.name if part)
         if self.kind == "organisation":
             return self.organisation
@@ -49,6 +57,11 @@ class Thing(msgspec.Struct, frozen=True):
     id: str = ""
     revision: int = 0
     managed_by: str = ""
+
+    @property
+    def label(self) -> str:
+        """`key acme/chat/intranet`."""
+        return f"{self.ref.kind} {self.ref}"
 
 
 def amount(value: float | str) -> str:
@@ -82,6 +95,31 @@ def kept(stored: dict[str, Any]) -> Fields:
     return fields
 
 
+def policy(found: dict[str, Any]) -> Fields:
+    """The policy of an organisation, a field for each of its parts."""
+    whole = msgspec.to_builtins(msgspec.convert({**found}, Policy, strict=False))
+    whole = {field: whole.get(field, getattr(Policy(), field)) for field in Policy.__struct_fields__}
+    return {f"policy.{name}": networks(part) if name == "addresses" else part for name, part in whole.items()}
+
+
+def schedule(found: dict[str, Any]) -> Fields:
+    """A schedule of rotations, with what it leaves out."""
+    made: Fields = msgspec.to_builtins(msgspec.convert(found, Schedule))
+    made["mail"] = list(made["mail"])
+    return made
+
+
+def networks(texts: Iterable[str]) -> list[str]:
+    """Networks in their one spelling and in order; what is none is left as it is."""
+    found = set()
+    for text in texts:
+        try:
+            found.add(str(ip_network(text)))
+        except ValueError:
+            found.add(text)
+    return sorted(found)
+
+
 def flat(found: Fields) -> Fields:
     """Limits as fields of their own, so that a difference names the one."""
     return {f"limits.{name}": value for name, value in found.items()}
@@ -98,7 +136,7 @@ def wanted(declaration: Declaration, zone: str) -> list[Thing]:
 def _tiers(organisation: str, tiers: tuple[Tier, ...], place: Place, zone: str) -> Iterator[Thing]:
     for index, tier in enumerate(tiers):
         since = str(0 if tier.effective is None else moments.seconds(tier.effective, zone))
-        fields = {"title": tier.title or tier.name, "credit": None if tier.credit is None else amount(tier.credit)}
+        fields = {"title": tier.title, "credit": None if tier.credit is None else amount(tier.credit)}
         yield Thing(Ref("tier", organisation, (tier.name, since)), fields | flat(limits(tier.limits)), (*place, index))
 
 
@@ -106,13 +144,14 @@ def _organisation(one: Organisation, place: Place, zone: str) -> Iterator[Thing]
     def thing(kind: str, name: tuple[str, ...], fields: Fields, *where: str | int) -> Thing:
         return Thing(Ref(kind, one.id, name), fields, (*place, *where))
 
-    yield thing("organisation", (), {"name": one.name or one.id, "state": one.state})
+    fields: Fields = {"state": one.state, **({"name": one.name} if one.name else {})}
+    yield thing("organisation", (), fields | ({} if one.policy is None else policy(msgspec.to_builtins(one.policy))))
     for at, project in enumerate(one.projects):
-        fields: Fields = {"name": project.name or project.id, "state": project.state}
+        fields = {"state": project.state, **({"name": project.name} if project.name else {})}
         yield thing("project", (project.id,), fields, "projects", at)
     for at, member in enumerate(one.members):
         fields = {"name": member.name, "role": member.role, "state": member.state}
-        yield thing("member", (member.project, member.email), fields, "members", at)
+        yield thing("member", (member.project, member.email.lower()), fields, "members", at)
     for at, account in enumerate(one.service_accounts):
         fields = {"role": account.role, "project": account.project, "state": account.state}
         yield thing("service account", (account.name,), fields, "service_accounts", at)
@@ -124,8 +163,10 @@ def _organisation(one: Organisation, place: Place, zone: str) -> Iterator[Thing]
         fields = {
             "models": None if key.models is None else sorted(set(key.models)),
             "endpoints": None if key.endpoints is None else sorted(set(key.endpoints)),
-            "addresses": sorted(set(key.addresses)),
+            "addresses": networks(key.addresses),
             "system": key.system,
+            "owner": key.owner,
+            "rotation": None if key.rotation is None else schedule(msgspec.to_builtins(key.rotation)),
             **flat(limits(key.limits)),
         }
         if key.expires is not None:

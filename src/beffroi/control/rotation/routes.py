@@ -80,7 +80,7 @@ async def link(call: Call) -> Link:
     (rotation, token), revision = await keys.act(
         by, lambda scope: service.link(scope, identifier, keys.pepper(), call.if_match)
     )
-    address = f"{call.house.address}{LINK.format(token=token)}"
+    address = f"{call.house.address()}{LINK.format(token=token)}"
     return Link(rotation.id, address, rotation.sealed_until, await keys.hold(revision))
 
 

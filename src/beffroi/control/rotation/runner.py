@@ -20,6 +20,7 @@ from beffroi.control.keypolicy import schedule_by, schedule_of
 from beffroi.control.keyring import living, successor_of
 from beffroi.control.keys import By, Keys
 from beffroi.control.rotation import book, letters, steps
+from beffroi.control.rotation.links import token
 from beffroi.control.rotation.mail import MailFault, MailSettings, send
 from beffroi.control.rotation.shapes import DAY, OPEN, Schedule
 from beffroi.control.rotation.stores.choose import Stores
@@ -47,25 +48,26 @@ class Runner:
     """One per control process; of several, each rotation is taken by one at a time.
 
     Args:
+        mail: gives the mail server, if there is one.
         complete: Unix second up to which the ledger has everything that was served; 0: nobody knows.
-        address: where people reach the control port, for links: `https://control.example:8401`.
+        address: gives where people reach the control port, for links: `https://control.example:8401`.
     """
 
     def __init__(
         self,
         service: Keys,
         stores: Stores,
-        mail: MailSettings | None,
+        mail: Callable[[], MailSettings | None],
         *,
         complete: Callable[[], int],
-        address: str,
+        address: Callable[[], str],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._service = service
         self._stores = stores
         self._mail = mail
         self._complete = complete
-        self._address = address.rstrip("/")
+        self._address = address
         self._clock = clock
 
     async def run(self) -> None:
@@ -203,9 +205,7 @@ class Runner:
             return key, successor_of(scope, key)
 
     async def _hand_over(self, rotation: Row[Any]) -> None:
-        plan = msgspec.convert(rotation.plan, Schedule, strict=False) if "every_days" in rotation.plan else None
-        if plan is None:  # pragma: no cover - only rotations by schedule are in these states
-            return
+        plan = book.schedule(rotation)
         successor = None
         if rotation.successor:
             successor = (await asyncio.to_thread(self._key_and_successor, rotation))[1]
@@ -241,10 +241,10 @@ class Runner:
             await self._do(rotation, lambda scope, row: (steps.rest(scope, row, row.sealed_until), []))
             return
         late = "nobody has fetched the successor yet; the old key stays as it is" if rotation.state == "made" else ""
-        if plan.mail and self._mail is not None:
+        if plan.mail and self._mail() is not None:
             made = await self._make(rotation, link=True)
-            link = f"{self._address}/api/v1/links/{made.rotation.id}.{made.secret}"
-            await self._send(made.rotation, plan, "link", link)
+            link = f"{self._address()}/api/v1/links/{token(made.rotation.id, made.secret)}"
+            await self._send(made.rotation, "link", link)
             rotation, until = made.rotation, made.rotation.sealed_until
             told = [*{*rotation.told, "link"}]
             await self._do(rotation, lambda scope, row: (steps.rest(scope, row, until, told=told, fault=late), []))
@@ -269,17 +269,19 @@ class Runner:
     async def _notify(self, rotation: Row[Any], name: str) -> Row[Any]:
         """Mail what a state means to those who want to know, once."""
         to = tuple(rotation.plan.get("mail") or ())
-        if not to or self._mail is None or name in rotation.told:
+        if not to or self._mail() is None or name in rotation.told:
             return rotation
-        await self._send(rotation, msgspec.convert(rotation.plan, Schedule, strict=False), name, "")
+        await self._send(rotation, name, "")
         told = [*rotation.told, name]
         return await self._do(rotation, lambda scope, row: (book.move(scope, row, told=told), []))
 
-    async def _send(self, rotation: Row[Any], plan: Schedule, name: str, link: str) -> None:
+    async def _send(self, rotation: Row[Any], name: str, link: str) -> None:
+        to = tuple(rotation.plan.get("mail") or ())
         key, _ = await asyncio.to_thread(self._key_and_successor, rotation)
         subject, text = letters.letter(name, rotation, key, link)
-        assert self._mail is not None  # noqa: S101 - callers have looked
-        await asyncio.to_thread(send, self._mail, plan.mail, subject, text, self._stores.look_up)
+        if (server := self._mail()) is None:
+            raise MailFault("the configuration names no mail server any more (server.mail)")
+        await asyncio.to_thread(send, server, to, subject, text, self._stores.look_up)
 
     async def _do(
         self, rotation: Row[Any], step: Callable[[Scope, Row[Any]], tuple[Row[Any], list[Row[Any]]]]

@@ -6,7 +6,7 @@ In: a scope, a filter, a page. Out: rows. Blocking.
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row
+from sqlalchemy import ColumnElement, Row, literal, tuple_
 
 from beffroi.control.events import ACTIONS, ACTS, DOORS
 from beffroi.control.tenancy.scope import Scope
@@ -18,8 +18,8 @@ from beffroi.store.tables import events
 _SECOND = 1_000_000_000
 
 
-def last(scope: Scope, query: EventQuery, limit: int, after: str | None) -> list[Row[Any]]:
-    """At most `limit` events that pass, before the one with the id `after`; ids grow with time.
+def last(scope: Scope, query: EventQuery, limit: int, after: tuple[Any, ...] | None) -> list[Row[Any]]:
+    """At most `limit` events that pass, before the one that `after` names by its time and id.
 
     Raises:
         BadRequest: an action that there is not.
@@ -27,7 +27,7 @@ def last(scope: Scope, query: EventQuery, limit: int, after: str | None) -> list
     table = events.c
     conditions: list[ColumnElement[bool]] = []
     if after is not None:
-        conditions.append(table.id < after)
+        conditions.append(tuple_(table.at_ns, table.id) < tuple_(*map(literal, after)))
     if query.subject is not None:
         conditions.append(table.subject == query.subject)
     if query.actor is not None:
@@ -38,7 +38,7 @@ def last(scope: Scope, query: EventQuery, limit: int, after: str | None) -> list
         conditions.append(table.at_ns >= query.since * _SECOND)
     if query.until is not None:
         conditions.append(table.at_ns < query.until * _SECOND)
-    statement = scope.select(events).where(*conditions).order_by(table.id.desc()).limit(limit)
+    statement = scope.select(events).where(*conditions).order_by(table.at_ns.desc(), table.id.desc()).limit(limit)
     return list(scope.connection.execute(statement).all())
 
 

@@ -109,6 +109,12 @@ async def _told(call: Call, shown: Any) -> Any:
             "keys until they are back or restarted. Ask again to see whether they have",
             retry_after=1,
         )
+    if shown.state != organisations.ACTIVE:
+        late, fleet = await call.house.keys.everywhere()
+        if late:
+            raise call.house.keys.unheard_of(
+                f"`{shown.id}` is suspended in the database and on this machine", late, fleet
+            )
     return msgspec.structs.replace(shown, waiting=waiting)
 
 
@@ -178,9 +184,8 @@ async def revoke_admin_key(call: Call) -> shapes.AdminKey:
 async def list_events(call: Call) -> Listed[shapes.Event]:
     """The newest first."""
     page = call.page
-    after = None if page.after is None else str(page.after[0])
-    rows = await call.read(lambda scope: history.last(scope, call.query, page.limit + 1, after))
-    return call.listed(rows, history.present, "id")
+    rows = await call.read(lambda scope: history.last(scope, call.query, page.limit + 1, page.after))
+    return call.listed(rows, history.present, "at_ns", "id")
 
 
 def _kind(path: str, table: Table, called: str, present: Presents, reads: P, shape: Any) -> tuple[Operation, ...]:

@@ -152,6 +152,8 @@ class Scope:
     def _narrowed(self, table: Table, how: How, write: bool) -> Iterator[ColumnElement[bool]]:
         if how.project:
             yield table.c[how.project] == self.actor.project
+        if how.maker:
+            yield table.c[how.maker] == self.actor.id
         if how.through is not None:
             column, parent, there = how.through
             yield table.c[column].in_(select(parent.c[there]).where(self.condition(parent)))
@@ -174,7 +176,9 @@ class Scope:
         how = HOW[table]
         every = self.organisation == EVERY
         mine = organisation if every else self.organisation
-        if mine is None or (how.organisation == "id" and not every):
+        if mine is None:
+            raise BadRequest("this is done in one organisation; name it", param="organisation")
+        if how.organisation == "id" and not every:
             raise TypeError(f"a row of {table.name} is not made like that: whose is it?")
         if self.actor.project and how.closed:
             raise self._for_all()

@@ -9,6 +9,7 @@ nothing (DNS rebinding). One address of a name that is not allowed refuses all o
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -42,7 +43,7 @@ class Target(NamedTuple):
 _PORTS = {"http": 80, "https": 443}
 
 
-def networks(texts: list[str]) -> Networks:
+def networks(texts: Sequence[str]) -> Networks:
     """The networks of a setting.
 
     Raises:

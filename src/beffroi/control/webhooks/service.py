@@ -11,6 +11,7 @@ from sqlalchemy import Row, func, select
 
 from beffroi.control import events
 from beffroi.control.api.operation import Page
+from beffroi.control.tenancy.permissions import Permission
 from beffroi.control.tenancy.scope import Scope
 from beffroi.control.webhooks import addresses, signature
 from beffroi.control.webhooks.courier import context
@@ -29,8 +30,10 @@ def create(scope: Scope, ask: WebhookAsk, vault: Vault) -> Made:
     """Make one.
 
     Raises:
-        BadRequest: a URL that cannot be called, an event that there is not. Conflict: there are enough.
+        BadRequest: a URL that cannot be called, an event that there is not, all organisations at once.
+        Conflict: there are enough.
     """
+    scope.need_one(Permission.WEBHOOKS_WRITE)
     _check(ask.url, ask.events)
     there = scope.connection.scalar(select(func.count()).select_from(scope.select(webhooks, webhooks.c.id).subquery()))
     if (there or 0) >= MOST:
@@ -56,6 +59,7 @@ def change(scope: Scope, identifier: str, ask: WebhookChange, if_match: int | No
     Raises:
         ObjectNotFound: there is none. RevisionChanged: not that revision. BadRequest: as `create`.
     """
+    scope.need_one(Permission.WEBHOOKS_WRITE)
     row = scope.find(webhooks, identifier, "webhook")
     new: dict[str, Any] = {
         name: value
@@ -78,6 +82,7 @@ def change(scope: Scope, identifier: str, ask: WebhookChange, if_match: int | No
 
 def renew(scope: Scope, identifier: str, vault: Vault, if_match: int | None = None) -> Made:
     """Give one another secret; what is delivered from now on is signed with it. Raises as `change`."""
+    scope.need_one(Permission.WEBHOOKS_WRITE)
     row = scope.find(webhooks, identifier, "webhook")
     secret = signature.new_secret()
     after = scope.revise(webhooks, row, if_match=if_match, secret=vault.seal(secret.encode(), context(identifier)))
@@ -87,6 +92,7 @@ def renew(scope: Scope, identifier: str, vault: Vault, if_match: int | None = No
 
 def remove(scope: Scope, identifier: str, if_match: int | None = None) -> None:
     """Remove one, and what waits for it. Raises as `change`."""
+    scope.need_one(Permission.WEBHOOKS_WRITE)
     row = scope.find(webhooks, identifier, "webhook")
     scope.may_change(row, if_match=if_match)
     scope.record("webhook:delete", identifier, {"url": row.url, "events": row.events})

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Protocol, cast
 from httptools import HttpParserError, HttpResponseParser
 
 from beffroi.core.errors import EngineBroken, EngineError
+from beffroi.core.kernel import KERNEL
 
 if TYPE_CHECKING:
     from beffroi.gateway.upstream.endpoint import Endpoint
 
+read_answer = KERNEL.read_answer if KERNEL else None
 MAX_HEAD = 64 << 10
 RECEIVE_BUFFER = (
     64 << 10
@@ -122,6 +124,18 @@ class EngineConnection(asyncio.Protocol):
             self.abort()
             return
         self.saw_bytes = True
+        # The common case of a short answer, without llhttp, which stands at the beginning of one: it came whole.
+        if (
+            read_answer is not None
+            and not (self.headed or self.head_bytes)
+            and (found := read_answer(data)) is not None
+        ):
+            kind, data = found
+            answer.head(200, kind)
+            self.keep = True
+            self.release()
+            answer.data(data, complete=True)
+            return
         try:
             self.parser.feed_data(data)
         except HttpParserError:

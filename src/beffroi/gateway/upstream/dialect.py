@@ -29,27 +29,27 @@ def body_for(x: Exchange, upstream_model: str, kind: str) -> bytes:
         changes["model"] = upstream_model
     if request.stream and not request.asked_usage:
         changes["stream_options"] = {"include_usage": True}
-    bound, fields = x.max_tokens, request.fields
+    bound, names = x.max_tokens, request.names
     if bound != request.max_tokens:
         # `bound` None: the client asked for more than the model's context holds; the engine then uses what is left of it
-        name = "max_completion_tokens" if "max_completion_tokens" in fields else "max_tokens"
+        name = "max_completion_tokens" if "max_completion_tokens" in names else "max_tokens"
         changes[name] = bound
-        if name == "max_completion_tokens" and "max_tokens" in fields:
+        if name == "max_completion_tokens" and "max_tokens" in names:
             changes["max_tokens"] = bound
-    if kind in OLD_NAME_ONLY and "max_completion_tokens" in fields:
+    if kind in OLD_NAME_ONLY and "max_completion_tokens" in names:
         changes["max_tokens"] = bound
-    if not fields.keys().isdisjoint(UNDOING) and (bound is not None or x.key.limits.hard_budget is not None):  # type: ignore[union-attr]  # authenticate has set it
+    if (UNDOING[0] in names or UNDOING[1] in names) and (bound is not None or x.key.limits.hard_budget is not None):  # type: ignore[union-attr]  # authenticate has set it
         changes.update(dict.fromkeys(UNDOING))
     if (
         kind == "llamacpp"
         and request.has_tools
-        and "tool_choice" in fields
-        and _choice(fields["tool_choice"]) == "none"
+        and "tool_choice" in names
+        and _choice(request.fields["tool_choice"]) == "none"
     ):
         changes["tools"] = changes["tool_choice"] = None  # it shows the tools to the model all the same
     if counts_one(x, kind) and not wants_logprobs(request):
         changes["logprobs"] = True if x.endpoint == "chat" else 1
-    return edited(fields, changes) if changes else x.body
+    return edited(request.fields, changes) if changes else x.body
 
 
 def counts_one(x: Exchange, kind: str) -> bool:

@@ -12,6 +12,8 @@ import msgspec
 from beffroi.core.clock import Clock
 from beffroi.core.errors import BeffroiError, EngineBroken, EngineError, EngineRejected
 from beffroi.core.exchange import Exchange
+from beffroi.core.kernel import KERNEL
+from beffroi.core.price import Tokens
 from beffroi.gateway.upstream.dialect import counts_one, wants_logprobs
 from beffroi.wire.openai.answer import (
     Usage,
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from beffroi.gateway.upstream.connection import EngineConnection
 
 MAX_FAULT = 64 << 10
+edit_answer = KERNEL.edit_answer if KERNEL else None
+CHAT_OBJECT, TEXT_OBJECT = b'"chat.completion"', b'"text_completion"'
 UNSPLIT = "reasoning_unsplit"  # billed as output, for the engine did not count it apart (decision D22)
 _THOUGHT = re.compile(rb'"reasoning(?:_content)?": ?"[^"]')
 _decode_rows = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
@@ -142,12 +146,21 @@ def _of_all(x: Exchange, choices: list[Any], usage: Usage | None) -> Usage | Non
     return counted_usage(one.input + one.cached, max(made, one.completion), one.cached)
 
 
+def _finish(body: bytes, x: Exchange) -> str | None:
+    """Why an answer ends. The field is at the end of what most engines send: a glance there saves reading all again."""
+    if b'"finish_reason":"stop"' in body and x.request.n == 1:
+        return "stop"
+    return finish_of((read_answer(body) or {}).get("choices"))
+
+
 class PlainAnswer(Collected):
     """One JSON answer: our id, the public model name, usage and backend are set; all else passes as it came."""
 
     def whole(self, body: bytes) -> BeffroiError | None:
         """See `Collected`."""
         x = self.x
+        if edit_answer is not None and x.endpoint != "embeddings" and self._edited_at_once(body):
+            return None
         fields = read_answer(body)
         if fields is None or ("data" if x.endpoint == "embeddings" else "choices") not in fields:
             return EngineBroken("An engine's answer is not what was asked.", retry_after=1)
@@ -172,8 +185,7 @@ class PlainAnswer(Collected):
                         usage = _of_all(x, choices, usage)
             except msgspec.MsgspecError:
                 return EngineBroken("An engine's answer is not what was asked.", retry_after=1)
-            # the field is at the end of what most engines send: a glance there saves reading the whole again
-            x.finish_reason = "stop" if b'"finish_reason":"stop"' in body and x.request.n == 1 else finish_of(raw)
+            x.finish_reason = _finish(body, x)
         if usage is not None:
             note_usage(x, usage)
         else:  # what is shown is what is billed: at most what was used
@@ -185,6 +197,22 @@ class PlainAnswer(Collected):
             x.findings = (*x.findings, UNSPLIT)
         x.last = write_answer(fields, changes)
         return None
+
+    def _edited_at_once(self, body: bytes) -> bool:
+        """The common case, by the kernel: a sound answer with plain usage. False: nothing was done."""
+        x = self.x
+        if counts_one(x, x.member.kind):
+            return False
+        prefix, kind = (b"chatcmpl-", CHAT_OBJECT) if x.endpoint == "chat" else (b"cmpl-", TEXT_OBJECT)
+        done = edit_answer(body, prefix, x.id, x.model.quoted, kind, x.member.backend)  # type: ignore[misc]
+        if done is None:
+            return False
+        x.last, prompt, cached, completion, reasoning, stops, may_think = done
+        x.tokens, x.source = Tokens(prompt - cached, cached, completion - reasoning, reasoning), "engine"
+        x.finish_reason = "stop" if stops and x.request.n == 1 else _finish(body, x)
+        if may_think and not reasoning and thinks(body):
+            x.findings = (*x.findings, UNSPLIT)
+        return True
 
 
 class OneEmbedding(Collected):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from beffroi.core.clock import Clock
 from beffroi.core.errors import BadRequest, BeffroiError, Draining, EngineBroken, EngineError, EngineTimeout
 from beffroi.core.exchange import Exchange
+from beffroi.core.kernel import KERNEL
 from beffroi.gateway.upstream.events import MendedEvents
 from beffroi.gateway.upstream.plain import MAX_FAULT, UNSPLIT, Ratios, fault_error, note_usage, thinks
 from beffroi.gateway.upstream.spelling import Spelling, learn
@@ -25,8 +26,10 @@ from beffroi.wire.openai.answer import counted_usage
 if TYPE_CHECKING:
     from beffroi.gateway.upstream.connection import EngineConnection
 
+regular_events = KERNEL.regular_events if KERNEL else None
 MAX_EVENT = 1 << 20
 LAST_CHUNK = b"0\r\n\r\n"
+TOOL_CALLS = b'"tool_calls":'
 NO_CHOICES = b'"choices":[]'
 END_SECONDS = 1.0  # after `[DONE]` only the end of the framing is to come
 DONE = b"data: [DONE]\n\n"
@@ -205,12 +208,20 @@ class StreamAnswer(MendedEvents):
 
     def _fast(self, data: bytes) -> None:
         """A block of regular events. The first special one, and all that follow, take the slow way."""
+        if regular_events is not None and (spelling := self.spelling) is not None and spelling.common:
+            tools = TOOL_CALLS if self.watch_tools else b""
+            renamed, count, taken = regular_events(data, spelling.common, spelling.ours, self.finish, tools)
+            if count:
+                self._passed(data, taken, count, renamed)
+                if taken == len(data):
+                    return
+                data = data[taken:]
         at = found = data.rfind(self.finish)
         while found >= 0:  # rarely more than once, but the first one counts
             at, found = found, data.rfind(self.finish, 0, found)
         if at < 0 and data.endswith(DONE):
             at = len(data) - len(DONE)
-        if self.watch_tools and (found := data.find(b'"tool_calls":')) >= 0 and (at < 0 or found < at):
+        if self.watch_tools and (found := data.find(TOOL_CALLS)) >= 0 and (at < 0 or found < at):
             at = found
         if at >= 0:
             start = data.rfind(b"\n\n", 0, at) + 2 if b"\n\n" in data[:at] else 0
@@ -228,15 +239,19 @@ class StreamAnswer(MendedEvents):
         count = data.count(spelling.stamp)
         alike = data.count(b"\n\n") == count and data.rfind(NO_CHOICES) < 0
         if alike and (data.isascii() or _is_utf8(data)):
-            if self.seen <= 0:
-                self.thinking = thinks(data[:2048])  # thoughts come first, so it is enough to look here
-            self.seen += count - (not self.voiced)  # the first only names the role
-            self.voiced = 1
-            if self.seen > 0:
-                self.opening = spelling.common
-            self.out.append(spelling.renamed(data))
+            self._passed(data, len(data), count, spelling.renamed(data))
         else:  # a comment, an error, another second: not all of them look like the first
             self.mend(data)
+
+    def _passed(self, data: bytes, size: int, count: int, renamed: bytes) -> None:
+        """So many regular events go to the client: those in the first `size` bytes of a block."""
+        if self.seen <= 0:
+            self.thinking = thinks(data[: min(size, 2048)])  # thoughts come first, so it is enough to look here
+        self.seen += count - (not self.voiced)  # the first only names the role
+        self.voiced = 1
+        if self.seen > 0 and self.spelling is not None:
+            self.opening = self.spelling.common
+        self.out.append(renamed)
 
     # what the client gets ----------------------------------------------------------------------------------------
 

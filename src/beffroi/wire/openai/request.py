@@ -6,12 +6,14 @@ other fields stay in the bytes and pass on untouched. A body is encoded again on
 """
 
 import re
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, NoReturn, cast
 
 import msgspec
 from msgspec import Meta, Raw
 
 from beffroi.core.errors import BadRequest
+from beffroi.core.kernel import KERNEL
 
 Tokens = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -111,6 +113,7 @@ _decoders: dict[str, msgspec.json.Decoder[Any]] = {
     "completions": msgspec.json.Decoder(Completion),
     "embeddings": msgspec.json.Decoder(Embedding),
 }
+_top_level = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _WHERE = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
 _FIELD = re.compile(r"`(\w+)`$")
@@ -123,9 +126,10 @@ class Request(msgspec.Struct, gc=False):
         endpoint: chat, completions or embeddings: what is asked of the engine.
         n: how many answers may be generated (best_of counted).
         max_tokens: the bound that the client set, per answer, under either name; None: none.
-        texts: (role, text) of everything the model will read; the role of a completion's text is `prompt`.
         media: number of parts that are not text.
         inputs: of embeddings, how many texts; 0 for the others.
+        names: of the fields that stand in the body.
+        bland: its bytes are such that the guard's structure layer has nothing to look at; False: not known.
     """
 
     endpoint: str
@@ -134,12 +138,29 @@ class Request(msgspec.Struct, gc=False):
     asked_usage: bool
     n: int
     max_tokens: int | None
-    texts: list[tuple[str, str]]
     media: int
     inputs: int
     has_tools: bool
     user: str | None
-    fields: dict[str, Raw]
+    names: Collection[str]
+    body: bytes
+    read: tuple[list[tuple[str, str]], dict[str, Raw]] | None  # texts and fields; None: not needed so far
+    bland: bool = False
+
+    @property
+    def texts(self) -> list[tuple[str, str]]:
+        """(role, text) of everything the model will read; the role of a completion's text is `prompt`."""
+        return self._whole()[0]
+
+    @property
+    def fields(self) -> dict[str, Raw]:
+        """The top-level fields, as they stand there."""
+        return self._whole()[1]
+
+    def _whole(self) -> tuple[list[tuple[str, str]], dict[str, Raw]]:
+        if self.read is None:  # the kernel has seen that it is sound
+            self.read = _chat_texts(_decoders["chat"].decode(self.body))[0], _top_level(self.body)
+        return self.read
 
 
 def refuse(why: msgspec.MsgspecError) -> NoReturn:
@@ -162,6 +183,20 @@ def refuse(why: msgspec.MsgspecError) -> NoReturn:
     raise BadRequest(f"Invalid value for '{param}': {shown[0].lower()}{shown[1:200]}.", param=param) from None
 
 
+def glance(endpoint: str, body: bytes, max_depth: int, max_tokens: int) -> Request | None:
+    """A plain chat request, read in one pass by the kernel; None: `parse` must read it, and may find it unsound.
+
+    The bounds are those of depth and tokens. What passes here has the policed keys once each, in their exact spelling.
+    """
+    if KERNEL is None or endpoint != "chat" or len(body) > max_tokens:
+        return None
+    found = KERNEL.glance_chat(body, max_depth)
+    if found is None:
+        return None
+    model, stream, asked_usage, n, bound, user, names, bland = found
+    return Request("chat", model, stream, asked_usage, n, bound, 0, 0, False, user, names, body, None, bland)
+
+
 def parse(endpoint: str, body: bytes, fields: dict[str, Raw]) -> Request:
     """Read the policed fields of a body.
 
@@ -179,7 +214,7 @@ def parse(endpoint: str, body: bytes, fields: dict[str, Raw]) -> Request:
     if not decoded.model:
         raise BadRequest("The field 'model' is empty; name a model that GET /v1/models lists.", param="model")
     if endpoint == "embeddings":
-        return _embedding(cast("Embedding", decoded), fields)
+        return _embedding(cast("Embedding", decoded), body, fields)
     request = decoded if isinstance(decoded, Chat) else cast("Completion", decoded)
     options = request.stream_options
     texts, media = _chat_texts(request) if isinstance(request, Chat) else (_prompt_texts(request.prompt), 0)
@@ -192,8 +227,8 @@ def parse(endpoint: str, body: bytes, fields: dict[str, Raw]) -> Request:
     if isinstance(request, Completion):
         copies = max(copies, request.best_of or 1) * (len(request.prompt) if _is_batch(request.prompt) else 1)
     return Request(
-        endpoint, request.model, bool(request.stream), options is not None and bool(options.include_usage), copies, bound, texts, media, 0,
-        isinstance(request, Chat) and bool(request.tools), request.user, fields,
+        endpoint, request.model, bool(request.stream), options is not None and bool(options.include_usage), copies, bound, media, 0,
+        isinstance(request, Chat) and bool(request.tools), request.user, fields, body, (texts, fields),
     )  # fmt: skip
 
 
@@ -255,7 +290,7 @@ def _prompt_texts(prompt: str | list[Any]) -> list[tuple[str, str]]:
     )
 
 
-def _embedding(request: Embedding, fields: dict[str, Raw]) -> Request:
+def _embedding(request: Embedding, body: bytes, fields: dict[str, Raw]) -> Request:
     given = request.input
     texts: list[tuple[str, str]] = []
     if isinstance(given, str):
@@ -273,7 +308,9 @@ def _embedding(request: Embedding, fields: dict[str, Raw]) -> Request:
         )
     if count == 1 and texts and not texts[0][1]:
         raise BadRequest("Invalid value for 'input': the text is empty.", param="input")
-    return Request("embeddings", request.model, False, False, 1, None, texts, 0, count, False, request.user, fields)
+    return Request(
+        "embeddings", request.model, False, False, 1, None, 0, count, False, request.user, fields, body, (texts, fields)
+    )
 
 
 def edited(fields: dict[str, Raw], changes: dict[str, Any]) -> bytes:

@@ -5,7 +5,7 @@ In: the stores of the configuration. Out: a `Store`, or a sentence that says why
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from beffroi.config import secrets
@@ -20,15 +20,23 @@ class Stores:
     """All stores there are.
 
     Args:
-        base: where relative paths of secrets count from.
+        settings: gives them as the configuration has them now.
+        base: gives the folder that relative paths of secrets count from.
     """
 
     def __init__(
-        self, settings: tuple[StoreSettings, ...], base: Path, environ: Mapping[str, str] = os.environ
+        self,
+        settings: Callable[[], tuple[StoreSettings, ...]],
+        base: Callable[[], Path],
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self._settings = {each.name: each for each in settings}
+        self._source = settings
         self._base = base
         self._environ = environ
+
+    @property
+    def _settings(self) -> dict[str, StoreSettings]:
+        return {each.name: each for each in self._source()}
 
     def refusal(self, name: str, organisation: str, path: str, field: str) -> str:
         """Why an organisation may not have its keys put there; empty: it may. A store of others is as good as none."""
@@ -37,7 +45,9 @@ class Stores:
             those = sorted(
                 each.name for each in self._settings.values() if {organisation, "*"} & set(each.organisations)
             )
-            there = f"there are {', '.join(those)}" if those else "the configuration names none (server.secret_stores)"
+            there = (
+                f"there are {', '.join(those)}" if those else "the configuration names none (resources.secret_stores)"
+            )
             return f"there is no secret store `{name[:60]}` for this organisation; {there}"
         if found.kind == "kubernetes" and "/" in path:
             return "the path in a Kubernetes store is the name of a Secret, without `/`"
@@ -60,9 +70,9 @@ class Stores:
     def look_up(self, reference: str) -> str:
         """The secret that a reference names, as it is now. Raises `StoreFault`."""
         try:
-            return secrets.look_up(reference, self._base, self._environ)
+            return secrets.look_up(reference, self._base(), self._environ)
         except Unreadable as error:
             raise StoreFault(f"the token of the store cannot be had: {error.message}; {error.remedy}") from None
 
 
-NO_STORES = Stores((), Path())
+NO_STORES = Stores(tuple, Path)

@@ -117,6 +117,8 @@ def upgrade() -> None:
         op.add_column("keys", column)
     for table in ("exchanges", "open_intents"):
         op.add_column(table, _word("system"))
+    # What happened to the installation belongs to no tenant; until now all of it was written down as `default`'s.
+    op.execute("UPDATE events SET organisation = '*', project = '' WHERE action NOT LIKE '%:key:%'")
     op.add_column("open_intents", sa.Column("end_user", sa.String, nullable=True))
     _administration()
     if op.get_bind().dialect.name == "postgresql":
@@ -177,7 +179,7 @@ def _administration() -> None:
         _text("public"),
         sa.Column("hash", sa.LargeBinary, nullable=False),
         _small("pepper_id"),
-        _int("expires_at", null=True),
+        _int("expires_at"),
         _int("created_at"),
         _text("created_by"),
         _int("revoked_at", null=True),

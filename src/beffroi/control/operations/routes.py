@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operations on long work.
+
+In: calls. Out: how far it is.
+"""
+
+from beffroi.control.api.operation import Call, Listed, Operation
+from beffroi.control.operations import service
+from beffroi.control.operations.shapes import Work
+from beffroi.control.tenancy.permissions import Permission
+
+
+async def list_(call: Call) -> Listed[Work]:
+    """A page of it."""
+    rows = await call.read(lambda scope: service.listed(scope, call.page))
+    return call.listed(rows, lambda row: call.house.operations.progress(service.shown(row)), "id")
+
+
+async def show(call: Call) -> Work:
+    """One."""
+    row = await call.read(lambda scope: service.find(scope, call.path["id"]))
+    return call.house.operations.progress(service.shown(row))
+
+
+async def begin_backup(call: Call) -> Work:
+    """Copy the data directory; the copy is in `result`."""
+    backups = call.house.backups
+    await backups.begin(actor=call.actor.id, door=call.actor.door)
+    return await call.house.operations.begin(call.actor, call.organisation, "backup", backups.follow)
+
+
+_READ = Permission.OPERATIONS_READ
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("GET", "/operations", list_, _READ, "Long work, done or under way.", answer=Work, paged=True),
+    Operation("GET", "/operations/{id}", show, _READ, "One, and how far it is.", answer=Work),
+    Operation(
+        "POST",
+        "/backups",
+        begin_backup,
+        Permission.INSTALLATION_WRITE,
+        "Copy the data directory into a folder below it, as `beffroi backup create` does before it packs.",
+        answer=Work,
+        status=202,
+    ),
+)
