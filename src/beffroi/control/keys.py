@@ -22,6 +22,7 @@ from beffroi.control import events, keyring
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus, elapsed_ms
 from beffroi.control.fleet import sharing
+from beffroi.control.fleet.agreement import unheard_of
 from beffroi.control.fleet.follower import Follower
 from beffroi.control.fleet.replicas import Replica
 from beffroi.control.keyring import key_record, living
@@ -310,7 +311,7 @@ class Keys:
         if missing:
             raise self.unheard(f"{key.id} is revoked on disk", missing)
         if late:
-            raise self.unheard_of(f"{key.id} is revoked in the database and on this machine", late, fleet)
+            raise unheard_of(f"{key.id} is revoked in the database and on this machine", late, fleet)
         if uncut:
             raise NotAcknowledged(
                 f"all workers refuse {key.id}, but {_slots(uncut)} did not confirm within {ACKNOWLEDGE:.0f} s that its "
@@ -330,17 +331,6 @@ class Keys:
     async def everywhere(self) -> tuple[list[Replica], int]:
         """Those of the fleet that have not confirmed what is committed by now, and how many it has."""
         return ([], 1) if self.follower is None else await self.follower.everywhere(ACKNOWLEDGE)
-
-    @staticmethod
-    def unheard_of(done: str, late: list[Replica], fleet: int) -> NotAcknowledged:
-        """What is said when a revocation has not reached every machine."""
-        those = ", ".join(f"{one.id} on {one.address}, last heard of {one.silent:.0f} s ago" for one in late)
-        return NotAcknowledged(
-            f"{done}, but {len(late)} of {fleet} replicas ({those}) have not confirmed it within {ACKNOWLEDGE:.0f} s. One that "
-            "has lost the database honours the key until it has it again, or until `server.trust_keys` is over; see to that "
-            "machine, and once nothing serves there any more take it off with `beffroi fleet forget`",
-            retry_after=1,
-        )
 
     async def rotate(self, reference: str, ask: RotateAsk, by: By) -> Rotated:
         """Make a successor of a key; the old one is accepted for `overlap_seconds` more, 0: refused at once.
