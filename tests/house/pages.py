@@ -15,7 +15,7 @@ from beffroi.config.example import SCHEMA_FILE, example
 from beffroi.control.events import ACTIONS, ACTS, DOORS
 from beffroi.control.metrics import LONG, METRICS, SHORT
 from beffroi.core.errors import BeffroiError
-from tests.house import contents, http, permissions, settings
+from tests.house import contents, http, permissions, settings, tenants
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
 _WRITTEN = "\n_Written from the code by `python -m tests.house.pages`; edit there._\n"
@@ -156,6 +156,9 @@ PAGES = {
     "settings.md": settings.page,
     "beffroi.example.yaml": example,
     SCHEMA_FILE: settings.schema,
+    "tenants.md": lambda: tenants.page() + _WRITTEN,
+    "tenants.schema.json": tenants.schema,
+    "litellm.md": lambda: tenants.litellm() + _WRITTEN,
     "metrics.md": metrics,
     "cli.md": cli,
     "events.md": events,

@@ -24,7 +24,7 @@ from beffroi.cli.show import DIM, Cell, Column, Output, Value, as_json, output_o
 from beffroi.config.effective import Effective, effective
 from beffroi.config.examine import Examined, examine
 from beffroi.config.example import example as example_text
-from beffroi.config.json_schema import json_schema
+from beffroi.config.json_schema import json_schema, tenants_schema
 from beffroi.config.load import EMPTY, Invalid, Problem, Spot
 
 _FILE = click.argument("file", required=False, type=click.Path(path_type=Path))
@@ -111,13 +111,14 @@ def show(file: Path | None, data: Path | None, out: Output, **options: Any) -> N
 
 
 @config.command()
-def schema() -> None:
+@click.option("--tenants", is_flag=True, help="That of a file of tenants, for `plan` and `apply`.")
+def schema(tenants: bool) -> None:
     """Print the JSON Schema, for editors.
 
     With it they complete and check while one types. A YAML file names it in a comment on its first line:
     `# yaml-language-server: $schema=beffroi.schema.json`.
     """
-    as_json(json_schema())
+    as_json(tenants_schema() if tenants else json_schema())
 
 
 @config.command()

@@ -146,7 +146,18 @@ class House:
             "shipping": self._shipping_ready(),
             "engines": self._engines_ready(answered),
             "disk": self._disk_ready(),
+            **self._limits(answered),
         }
+
+    @staticmethod
+    def _limits(answered: dict[int, WorkerMetrics]) -> dict[str, tuple[bool, str]]:
+        """In a fleet: whether its limits are shared now. Without that a machine serves on, by its own part of them."""
+        fleets = {slot: metrics.fleet for slot, metrics in answered.items() if metrics.fleet is not None}
+        if not fleets:
+            return {}
+        if away := [f"w{slot:02d}" for slot, fleet in sorted(fleets.items()) if not fleet.up]:
+            return {"limits": (True, f"the shared limits are out of reach of {', '.join(away)}: each has its own part")}
+        return {"limits": (True, f"shared by {max(fleet.workers for fleet in fleets.values())} workers")}
 
     def _workers_ready(self) -> tuple[bool, str]:
         wanted, there, current = self.bus.workers, len(self.bus.peers), self.current()

@@ -421,20 +421,6 @@ class Keys:
         record = self._files.keys.get(key_id)
         return key_id if record is None else record.name
 
-    async def ids(self, reference: str) -> frozenset[str]:
-        """The keys that a filter means: one by its id or public id, or all of a name. Raises as `show`."""
-
-        def read() -> frozenset[str]:
-            with looking(self.engine, CONTROL, EVERY) as scope:
-                those = (
-                    scope.connection.execute(scope.select(keys, keys.c.id).where(keys.c.name == reference))
-                    .scalars()
-                    .all()
-                )
-                return frozenset(those or (keyring.find(scope, reference).id,))
-
-        return await self._read(read)
-
     async def _read(self, read: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, read)
 

@@ -58,6 +58,7 @@ AGAIN = 1.0  # seconds between two tries to open a database that was away at the
 CHANNELS = ("beffroi", "beffroi_held")  # what PostgreSQL announces: a change; that a replica holds one
 ALERT = 3.0  # seconds between two looks at all budgets
 ALERT_SHARE = 50  # a look that took one second of CPU is followed by so many of rest
+SOON, LOOK = 0.25, 1.0  # seconds between two looks whether the shared counters know what the ledger knows
 FLUSH = 5.0  # seconds between two writes of the counters to the disk
 
 
@@ -68,6 +69,7 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
         fd: the listening socket of the control port; host: the address it is bound to.
         ready_fd: one JSON line goes there, `{"ready": true, "first_key": "bf-…" or null, "port": …}`.
         config: path of the configuration file; resources: what was found at start, in its shape.
+        valkey: `url` and `prefix` of the limits that several machines share; None: they are this machine's own.
         fleet: the database that several Beffroi share; None: SQLite in the data directory.
         fresh: the whole tree starts, so that every earlier worker is dead.
     """
@@ -83,6 +85,7 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
     resources: dict[str, Any] | None = None
     fleet: Fleet | None = None
     fresh: bool = False
+    valkey: dict[str, str] | None = None
 
 
 class _Server(uvicorn.Server):
@@ -140,7 +143,7 @@ class _Control:
         self._reads = ThreadPoolExecutor(READERS, "reads")
         self._writes = ThreadPoolExecutor(WRITERS, "writes")
         zone = prepared.config.settings.time_zone
-        self._budgets = Budgets(data, zone=zone, quotas=prepared.files.quotas.values())
+        self._budgets = Budgets(data, zone=zone, quotas=prepared.files.quotas.values(), valkey=arguments.valkey)
         self._alerts = Alerts(prepared.engine, self._budgets)
         recent = Recent()
         self._shipper = Shipper(
@@ -230,6 +233,8 @@ class _Control:
             ("rotations", self._rotations.run),
         ):
             tasks.append(asyncio.create_task(self._once_open(work), name=name))
+        if self._budgets.shared:
+            tasks.append(asyncio.create_task(self._once_open(self._fill), name="shared limits"))
         self._say_ready()
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -315,7 +320,7 @@ class _Control:
 
     async def _keep_house(self) -> None:
         """Budgets follow the ledger once it has all that earlier workers left; then their file is kept on the disk."""
-        if self._arguments.fresh:
+        if self._arguments.fresh and not self._budgets.shared:
             with contextlib.suppress(TimeoutError):
                 await self._shipper.caught_up()
             keys = tuple(self._prepared.files.keys.values())
@@ -324,6 +329,17 @@ class _Control:
             await asyncio.sleep(FLUSH)
             await self._house.blocking(self._budgets.settle)
             await self._house.blocking(self._budgets.flush)
+
+    async def _fill(self) -> None:
+        """In a fleet: whenever the shared counters are new or were lost, tell them what the ledger knows."""
+        pause = SOON
+        with contextlib.suppress(TimeoutError):
+            await self._shipper.caught_up()
+        while True:
+            await asyncio.sleep(pause)
+            keys = tuple(self._prepared.files.keys.values())
+            filled = await self._house.blocking(partial(self._budgets.fill, self._prepared.engine, keys))
+            pause = LOOK if filled or pause >= LOOK else pause * 2
 
     async def _alert(self) -> None:
         """Look at budgets every few seconds, more seldom where there are so many that it would keep a core busy."""

@@ -159,7 +159,7 @@ def _name_error(context: ExceptionContext) -> BaseException | None:
         kind = IntegrityError
     elif state[:2] not in ("08", "25", "40", "53", "55", "57", "58"):
         return None
-    return kind(context.statement, None, context.original_exception, True)
+    return kind(context.statement, None, context.original_exception, True, bool(context.is_disconnect))
 
 
 def _ssl(url: URL) -> ssl.SSLContext | bool:

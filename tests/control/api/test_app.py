@@ -3,7 +3,6 @@
 
 import asyncio
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ from beffroi.control.api.app import DESCRIPTION, port_app, socket_app
 from beffroi.control.api.pages import OPEN
 from beffroi.control.api.routes import OPERATIONS, PREFIX
 from beffroi.control.house import House
+from beffroi.control.litellm.verbs import VERBS
 from beffroi.control.metrics import METRICS
 from beffroi.telemetry.metrics import observe
 from tests.control.fakes import Control, Worker, control, until
@@ -40,21 +40,18 @@ def test_the_port_has_what_is_open_or_names_a_permission_and_no_other() -> None:
     """Default deny: a new operation is closed until it says what it needs."""
     nobody = cast("House", SimpleNamespace())
     assert {"/livez", "/readyz", "/metrics"} <= set(OPEN)
-    assert paths(port_app(nobody)) == {*OPEN, DESCRIPTION} | {
-        PREFIX + each.path for each in OPERATIONS if each.needs is not None
-    }
-    assert paths(socket_app(nobody)) == {*OPEN, DESCRIPTION} | {PREFIX + each.path for each in OPERATIONS}
+    both = {*OPEN, DESCRIPTION, *(verb.path for verb in VERBS)}
+    assert paths(port_app(nobody)) == both | {PREFIX + each.path for each in OPERATIONS if each.needs is not None}
+    assert paths(socket_app(nobody)) == both | {PREFIX + each.path for each in OPERATIONS}
     assert all(type(route) is Route for route in [*port_app(nobody).routes, *socket_app(nobody).routes])
 
 
 def test_nothing_is_shown_on_the_port_without_a_key(running: Control) -> None:
     """Every operation, asked one by one without one: 401, whether it is there or not; and what is not below /api is 404."""
+    assert running.get("/api/v1/nothing", port=True).status == running.get("/api/v1/keys", port=True).status == 401
     for each in OPERATIONS:
         path = PREFIX + re.sub(r"\{\w+\}", "x", each.path)
-        answer = running.ask(each.method, path, port=True)
-        while answer.status == 429:
-            time.sleep(0.2)
-            answer = running.ask(each.method, path, port=True)
+        answer = running.ask(each.method, path, port=True, key="none")
         assert (answer.status, answer.headers.get("www-authenticate")) == (401, "Bearer"), f"{each.method} {path}"
     assert running.get("/nowhere", port=True).status == 404
 

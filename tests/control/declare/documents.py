@@ -27,6 +27,17 @@ limits = maybe(
     requests_per_minute=counts, output_tokens_per_day=counts, concurrency=counts, hard_budget=amounts, soft_budget=amounts,
     budget_period=st.sampled_from(["day", "month", "total"]), monthly_cap=amounts,
 )  # fmt: skip
+moments = st.sampled_from(["2026-01-01", "2027-03-28", "2026-06-01T12:34:56Z", "2030-10-27T00:00:00+02:00"])
+daily = maybe(requests_per_day=counts, soft_budget=amounts, monthly_cap=amounts)
+tiers = st.lists(
+    st.fixed_dictionaries(
+        {"name": slugs},
+        optional={"title": names, "limits": limits.filter(lambda found: found.get("budget_period") != "total"), "credit": amounts,
+                  "effective": moments},
+    ),
+    max_size=2,
+    unique_by=lambda tier: tier["name"],
+)  # fmt: skip
 rotations = st.fixed_dictionaries(
     {"every_days": st.integers(1, 300)},
     optional={"notice_seconds": st.integers(0, 1000), "idle_seconds": st.none() | st.integers(300, 9000)},
@@ -78,9 +89,45 @@ def organisations(draw: Any) -> dict[str, Any]:
         {"name": each, "project": draw(place), **draw(maybe(**optional))}
         for each in draw(st.lists(names, max_size=3, unique=True))
     ]
+    one["tiers"] = draw(tiers)
+    named = sorted({tier["name"] for tier in one["tiers"]})
+    scopes = st.fixed_dictionaries(
+        {
+            "project": st.sampled_from(["", *projects]),
+            "model": st.sampled_from(["", *MODELS]),
+            "each_end_user": st.booleans(),
+        }
+    )
+    if one["keys"]:
+        key = st.sampled_from(one["keys"]).map(lambda found: {"key": found["name"], "project": found["project"]})
+        scopes = scopes | key
+    allowed = st.just({"limits": {"concurrency": 3}}) | st.builds(
+        lambda found: {"limits": {"concurrency": 1, **found}}, daily
+    )
+    if named:
+        allowed = allowed | st.sampled_from(named).map(lambda name: {"tier": name})
+    dated = st.lists(st.tuples(moments, allowed), min_size=1, max_size=3, unique_by=lambda pair: pair[0]).map(
+        lambda pairs: {"terms": [{"since": since, **term} for since, term in pairs]}
+    )
+    one["quotas"] = [
+        {**scope, **draw(allowed | dated), **draw(maybe(name=names))}
+        for scope in draw(st.lists(scopes, max_size=3, unique_by=_scope))
+    ]
     return one
 
 
+def _scope(scope: dict[str, Any]) -> tuple[Any, ...]:
+    model = scope.get("model", "")
+    return (
+        scope.get("project"),
+        scope.get("key"),
+        {"chat": "small"}.get(model, model),
+        scope.get("each_end_user", False),
+    )
+
+
 documents = st.builds(
-    lambda found: {"organisations": found}, st.lists(organisations(), max_size=3, unique_by=lambda one: one["id"])
+    lambda found, house: {"organisations": found, "tiers": house},
+    st.lists(organisations(), max_size=3, unique_by=lambda one: one["id"]),
+    tiers,
 )

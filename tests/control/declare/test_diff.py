@@ -61,8 +61,20 @@ def test_what_nobody_keeps_is_adopted_when_told_and_what_the_configuration_keeps
     assert compare(those, there(those, managed_by="")).changes == ()
     (change,) = compare(those, there(those, managed_by=""), adopt=True).changes
     assert change.act == "update" and change.adopted and not change.fields
-    difference = compare(those, there(those, managed_by="file"))
+    renamed = things(name="Other")
+    assert compare(those, there(those, managed_by="file")).changes == ()
+    difference = compare(renamed, there(those, managed_by="file"))
     assert difference.changes == () and "kept by the configuration file" in difference.obstacles[0].message
+
+
+def test_what_the_operator_set_is_changed_by_the_operator_alone() -> None:
+    those = things(quotas=[{"limits": {"concurrency": 1}}])
+    held = there(things(quotas=[{"limits": {"concurrency": 2}}]), managed_by="house")
+    assert "by the operator" in compare(those, held).obstacles[0].message
+    assert len(compare(those, held, operator=True).changes) == 1
+    applied = there(things(quotas=[{"limits": {"concurrency": 2}}]), managed_by="apply:house")
+    assert compare(things(), applied, prune=True).changes == ()
+    assert len(compare(things(), applied, prune=True, operator=True).changes) == 1
 
 
 def test_only_prune_takes_away_and_only_what_apply_made_where_the_file_speaks() -> None:

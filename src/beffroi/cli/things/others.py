@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`beffroi tiers`, `quotas`, `webhooks`, `events`, `operations`: what may be used, who is told, what was done.
+"""`beffroi webhooks`, `events`, `operations`: who is told, what was done, what is under way.
 
 In: the command line. Out: what the admin API answers.
 """
@@ -9,7 +9,7 @@ import click
 from beffroi.cli import show
 from beffroi.cli.control import Control, control_options
 from beffroi.cli.show import Column
-from beffroi.cli.things.spec import Said, Shown, Thing, state
+from beffroi.cli.things.spec import Said, Shown, Thing, state, when
 from beffroi.cli.things.verbs import group
 
 _KEPT = (Shown("", "revision"), Shown("", "managed_by"))
@@ -82,3 +82,25 @@ def list_events(
         [one[name] for name in ("at", "action", "subject", "actor", "project", "id", "organisation")] for one in found
     ]
     out.table(columns, rows, document=found, empty="Nothing was done that fits.")
+
+
+operations = group(
+    Thing(
+        "operations",
+        "operation",
+        "/api/v1/operations",
+        "Look at long work and how far it is.",
+        (
+            Shown("ID", "id"),
+            Shown("KIND", "kind"),
+            Shown("STATE", "state", state),
+            Shown("PROGRESS", "progress", lambda one: f"{one['progress']} %"),
+            Shown("BY", "created_by", shrinks=True, drop=1),
+            Shown("MADE", "created_at", when("created_at")),
+            Shown("", "organisation"),
+        ),
+        names=("id",),
+        verbs=frozenset(),
+        empty="There is no long work.",
+    )
+)

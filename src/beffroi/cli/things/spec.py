@@ -81,6 +81,7 @@ class Thing:
         verbs: those there are beside `list` and `show`.
         secret: the field of a creation's answer that is printed once, alone on standard output.
         filters: options of `list`, as names of the query.
+        shape: makes the body of what was said; its second argument is whether something is made.
     """
 
     plural: str
@@ -100,6 +101,7 @@ class Thing:
     details: tuple[Shown, ...] = ()
     empty: str = ""
     notes: dict[str, str] = field(default_factory=dict)
+    shape: Callable[[Record, bool], Record] | None = None
 
 
 def state(record: Record) -> Value:

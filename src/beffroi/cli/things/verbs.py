@@ -94,7 +94,7 @@ def _list(thing: Thing) -> click.Command:
 
 def _show(thing: Thing) -> click.Command:
     def command(reference: str, control: Control, out: show.Output, organisation: str | None = None) -> None:
-        found = _find(thing, control, reference, _query(organisation), whole=True)
+        found = find(thing, control, reference, _query(organisation), whole=True)
         out.record(
             [(one.field.replace("_", " "), one.cell(found)) for one in (*thing.columns, *thing.details)], document=found
         )
@@ -116,12 +116,14 @@ def _write(thing: Thing, verb: str) -> click.Command:
             body[thing.key] = reference
             if thing.key == "id":  # what people call it, until they say otherwise
                 body.setdefault("name", reference)
+            body = body if thing.shape is None else thing.shape(body, creates)
             made = control.call("POST", thing.path, body, query=query, once=new_id("op"))
             _print(thing, made, out, "made")
             return
         if not body:
             raise click.UsageError("say what is to change; --help lists it")
-        found = _find(thing, control, reference, query)
+        body = body if thing.shape is None else thing.shape(body, creates)
+        found = find(thing, control, reference, query)
         changed = control.call("PATCH", _place(thing, found), body, query=query, once=new_id("op"))
         _print(thing, changed, out, "changed")
 
@@ -193,7 +195,7 @@ def _act(thing: Thing, verb: str) -> click.Command:
 
     def command(reference: str, control: Control, out: show.Output, organisation: str | None = None) -> None:
         query = _query(organisation)
-        found = _find(thing, control, reference, query)
+        found = find(thing, control, reference, query)
         if verb == "delete":
             answer = control.call("DELETE", _place(thing, found), query=query, once=new_id("op"))
         else:
@@ -231,7 +233,7 @@ def _place(thing: Thing, record: Record) -> str:
     return f"{thing.path}/{quote(str(record['id']), safe='')}"
 
 
-def _find(thing: Thing, control: Control, reference: str, query: dict[str, str], *, whole: bool = False) -> Record:
+def find(thing: Thing, control: Control, reference: str, query: dict[str, str], *, whole: bool = False) -> Record:
     """One thing by its id, or by a name that only one has.
 
     Raises:
@@ -254,4 +256,4 @@ def _find(thing: Thing, control: Control, reference: str, query: dict[str, str],
     return dict(those[0])
 
 
-__all__ = ["group"]
+__all__ = ["find", "group"]

@@ -17,6 +17,14 @@ from beffroi.control.declare.state import HOUSE, KINDS, Thing
 
 Act = Literal["create", "update", "delete"]
 APPLY = "apply"
+APPLY_HOUSE = "apply:house"  # a quota that the operator applied: an organisation's own files cannot change it
+HOUSE_KEPT = "house"  # a quota that the operator set by hand
+_KEPT = {
+    "file": ("is kept by the configuration file", "take it out of one of the two files"),
+    HOUSE_KEPT: ("was set by the operator of the installation", "ask there to change it, and take it out here"),
+    APPLY_HOUSE: ("was set by the operator of the installation", "ask there to change it, and take it out here"),
+}
+_NOT_ADOPTED = frozenset({"tier"})  # its versions are not changed, new ones are made
 _USUAL = {"policy.max_key_days": 365, "policy.rotation_overlap_hours": 24, "limits.budget_period": "month"}
 _PRUNED = frozenset({"project"})  # these are never deleted, what was used in them is in the ledger: they are suspended
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -75,23 +83,37 @@ class Difference(msgspec.Struct, frozen=True):
     left: int
 
 
-def compare(wanted: Sequence[Thing], held: Sequence[Thing], *, prune: bool = False, adopt: bool = False) -> Difference:
-    """The difference. `adopt`: what was made by hand is kept by `apply` from then on."""
+def compare(
+    wanted: Sequence[Thing],
+    held: Sequence[Thing],
+    *,
+    prune: bool = False,
+    adopt: bool = False,
+    operator: bool = False,
+) -> Difference:
+    """The difference.
+
+    Args:
+        adopt: what was made by hand is kept by `apply` from then on; operator: he may change what he has set.
+    """
+    mine = (APPLY, APPLY_HOUSE) if operator else (APPLY,)
+    may = ("", *mine, HOUSE_KEPT) if operator else ("", *mine)
     there = {thing.ref: thing for thing in held}
     named = {thing.ref for thing in wanted}
     changes: list[Change] = []
     obstacles: list[Obstacle] = []
     unchanged = 0
-    gone = [thing for thing in _orphans(wanted, held) if thing.ref not in named]
+    gone = [thing for thing in _orphans(wanted, held, mine) if thing.ref not in named]
     if prune:
         changes += [_removal(thing) for thing in reversed(_in_order(gone))]
     for thing in _in_order(wanted):
         before = there.get(thing.ref)
-        if before is not None and before.managed_by not in ("", APPLY):
-            said = f"the {thing.ref.kind} {thing.ref} is kept by the configuration file"
-            obstacles.append(Obstacle(thing.place, said, "take it out of one of the two files"))
-        elif (change := _change(thing, before, adopt=adopt)) is None:
+        change = _change(thing, before, adopt=adopt and before is not None and before.managed_by in ("", HOUSE_KEPT))
+        if change is None:
             unchanged += 1
+        elif before is not None and before.managed_by not in may:
+            said, remedy = _KEPT.get(before.managed_by, _KEPT["file"])
+            obstacles.append(Obstacle(thing.place, f"the {thing.label} {said}", remedy))
         else:
             changes.append(change)
     by_hand = 0 if adopt else sum(thing.managed_by == "" for thing in held if thing.ref in named)
@@ -102,13 +124,13 @@ def _in_order(things: Iterable[Thing]) -> list[Thing]:
     return sorted(things, key=lambda thing: KINDS.index(thing.ref.kind))
 
 
-def _orphans(wanted: Sequence[Thing], held: Sequence[Thing]) -> list[Thing]:
+def _orphans(wanted: Sequence[Thing], held: Sequence[Thing], mine: tuple[str, ...]) -> list[Thing]:
     """What `apply` keeps where this file speaks: in the organisations that it names, and tiers of the house if it has any."""
     spoken = {thing.ref.organisation for thing in wanted}
     return [
         thing
         for thing in held
-        if thing.managed_by == APPLY
+        if thing.managed_by in mine
         and thing.ref.organisation in spoken
         and (thing.ref.organisation == HOUSE or thing.ref.kind != "organisation")
         and not (thing.ref.kind in _PRUNED and thing.fields["state"] == "suspended")
@@ -135,7 +157,7 @@ def _change(wanted: Thing, held: Thing | None, *, adopt: bool) -> Change | None:
         for name in names
         if held.fields.get(name) != wanted.fields.get(name)
     )
-    adopted = adopt and held.managed_by != APPLY
+    adopted = adopt and held.ref.kind not in _NOT_ADOPTED
     return Change("update", fields, wanted, held, adopted) if fields or adopted else None
 
 

@@ -95,8 +95,7 @@ def _key(thing: Thing, zone: str) -> dict[str, Any]:
 
 def _tier(thing: Thing, zone: str) -> dict[str, Any]:
     name, since = thing.ref.name
-    title = thing.fields["title"]
-    found: dict[str, Any] = {"name": name} | ({} if title == name else {"title": title})
+    found = _plain({"name": name, "title": thing.fields["title"]})
     if since != "0":
         found["effective"] = moments.text(int(since), zone)
     if limits := _limits(thing.fields):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import Row, Table
 
-from beffroi.control.declare.diff import APPLY, Change
+from beffroi.control.declare.diff import APPLY, APPLY_HOUSE, HOUSE_KEPT, Change
 from beffroi.control.declare.shapes import Secret
 from beffroi.control.declare.state import Fields, Thing
 from beffroi.control.keyring import Pepper
@@ -49,7 +49,7 @@ class Work:
 
     Attributes:
         secrets_to: where the keys of things go, by what they are called.
-        secrets: keys made; rows: rows of `keys` that gateways must be told.
+        secrets: keys made; rows: rows of `keys` that gateways must be told; quotas: ids of those.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Work:
         self.secrets_to: dict[str, str] = {}
         self.secrets: list[Secret] = []
         self.rows: list[Row[Any]] = []
+        self.quotas: list[str] = []
 
     def made(self, thing: Thing, identifier: str, text: str) -> None:
         """A secret to be told once."""
@@ -99,7 +100,8 @@ def make(work: Work, scope: Scope, change: Change, kinds: dict[str, Kind]) -> No
     fields = {field.name: field.after for field in change.fields}
     if change.adopted and kind.table is not None:
         row = scope.find(kind.table, change.held.id, change.held.ref.kind)
-        scope.revise(kind.table, row, managed_by=APPLY)
+        mine = APPLY_HOUSE if change.held.managed_by == HOUSE_KEPT else APPLY
+        scope.revise(kind.table, row, anyone=True, managed_by=mine)
     if fields:
         kind.update(work, scope, change, fields)
 

@@ -28,11 +28,10 @@ def _when(asked: str | int | None, _: str) -> int:
 
 def _tier(work: Work, scope: Scope, thing: Thing) -> str:
     name, since = thing.ref.name
-    title = thing.fields["title"]
     ask = _convert(
         {
             "name": name,
-            "title": "" if title == name else title,
+            "title": thing.fields["title"],
             "effective": int(since),
             "limits": _limits(thing.fields),
             "credit": thing.fields["credit"],

@@ -40,6 +40,8 @@ async def apply(call: Call) -> Applied:
     actor = msgspec.structs.replace(call.actor, door=APPLY)
     keys = house.keys
 
+    quotas: list[str] = []
+
     def run(scope: Scope) -> tuple[Applied, list[Row[Any]]]:
         work = Work(
             config=house.config,
@@ -50,10 +52,12 @@ async def apply(call: Call) -> Applied:
             now=int(time.time()),
         )
         keeper = Scope(scope.connection, actor, scope.organisation, keeper=APPLY)
-        return service.apply(keeper, call.ask, work), work.rows
+        done = service.apply(keeper, call.ask, work)
+        quotas.extend(work.quotas)
+        return done, work.rows
 
     applied, revision = await keys.act(By(actor, actor.organisation, call.keep), run)
-    waiting = {*await keys.hold(revision), *await keys.follow_tenants()}
+    waiting = {*await keys.hold(revision), *await keys.follow_tenants(), *await keys.follow_quotas(quotas)}
     return msgspec.structs.replace(applied, waiting=tuple(sorted(waiting)))
 
 

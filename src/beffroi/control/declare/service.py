@@ -18,6 +18,7 @@ from beffroi.control.declare import held
 from beffroi.control.declare.diff import Change, Difference, Obstacle, compare, fingerprint
 from beffroi.control.declare.making import TENANTS, Kind, Work, make
 from beffroi.control.declare.making_keys import KEYS
+from beffroi.control.declare.making_quotas import LIMITS
 from beffroi.control.declare.references import missing
 from beffroi.control.declare.shapes import Applied, ApplyAsk, ChangeShown, Fault, PlanAsk, PlanShown
 from beffroi.control.declare.state import HOUSE, Thing, wanted
@@ -25,7 +26,7 @@ from beffroi.control.tenancy.scope import EVERY, Scope
 from beffroi.core.errors import BadRequest, PermissionDenied, PreconditionFailed
 from beffroi.core.snapshot import Config
 
-MAKING: dict[str, Kind] = {**TENANTS, **KEYS}
+MAKING: dict[str, Kind] = {**TENANTS, **KEYS, **LIMITS}
 _MOST = 5  # faults that one sentence tells
 
 
@@ -50,7 +51,7 @@ def plan(scope: Scope, ask: PlanAsk | ApplyAsk, config: Config, now: int) -> Pla
     _must_reach(scope, things)
     there = _there(scope, things, now)
     models = frozenset(model.id for model in config.models)
-    difference = compare(things, there, prune=ask.prune, adopt=ask.adopt)
+    difference = compare(things, there, prune=ask.prune, adopt=ask.adopt, operator=scope.actor.organisation == EVERY)
     obstacles = (*difference.obstacles, *missing(things, there, models))
     secrets = _secrets(told.declaration)
     creates = {change.thing.label for change in difference.changes if change.act == "create"}

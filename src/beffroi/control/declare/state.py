@@ -6,6 +6,7 @@ limits a field each, lists that are sets in order. What makes a thing the same t
 """
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from beffroi.control.tenancy.shapes import Policy
 from beffroi.core.money import parse_nano, to_decimal
 
 HOUSE = "*"
-KINDS = ("tier", "organisation", "project", "member", "service account", "AI system", "key", "quota", "webhook")
+KINDS = ("organisation", "tier", "project", "member", "service account", "AI system", "key", "quota", "webhook")
 MONEY = frozenset({"hard_budget", "soft_budget", "monthly_cap"})
 Fields = dict[str, Any]
 
@@ -32,6 +33,10 @@ class Ref(NamedTuple):
     name: tuple[str, ...]
 
     def __str__(self) -> str:
+        if self.kind == "tier":
+            name, since = self.name
+            begins = "" if since == "0" else f" from {datetime.fromtimestamp(int(since), UTC):%Y-%m-%d %H:%M}"
+            return f"{name}{begins}" if self.organisation == HOUSE else f"{self.organisation}/{name}{begins}"
         parts = "/".join(part for part in self.name if part)
         if self.kind == "organisation":
             return self.organisation
@@ -131,7 +136,7 @@ def wanted(declaration: Declaration, zone: str) -> list[Thing]:
 def _tiers(organisation: str, tiers: tuple[Tier, ...], place: Place, zone: str) -> Iterator[Thing]:
     for index, tier in enumerate(tiers):
         since = str(0 if tier.effective is None else moments.seconds(tier.effective, zone))
-        fields = {"title": tier.title or tier.name, "credit": None if tier.credit is None else amount(tier.credit)}
+        fields = {"title": tier.title, "credit": None if tier.credit is None else amount(tier.credit)}
         yield Thing(Ref("tier", organisation, (tier.name, since)), fields | flat(limits(tier.limits)), (*place, index))
 
 

@@ -38,7 +38,7 @@ class Ask:
 
     Attributes:
         given: the fields that are kept; told: a sentence for each that is not.
-        path: parts of the path.
+        path: parts of the path; quotas: ids of those that the ask changed, for `limits.follow`.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Ask:
         self.given = given
         self.told = told
         self.path = path
+        self.quotas: list[str] = []
 
     @property
     def by(self) -> By:
@@ -139,10 +140,7 @@ async def _answer(house: "House", verb: Verb, actor: Actor, request: Request) ->
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    raw = await reading.body(request, dict, MOST)
-    if not isinstance(raw, dict):
-        raise BadRequest("the body is a JSON object")
-    return raw
+    return reading.body(await reading.content(request, MOST), dict)
 
 
 def _organisation(actor: Actor, asked: Any) -> str:

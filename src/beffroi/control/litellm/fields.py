@@ -96,8 +96,8 @@ _KEY = {
     "blocked": _refused("use /key/block"),
     "aliases": _refused("aliases are set for each model in `resources.models`"),
     "key": _refused("keys are made here: whoever chose one would know it"),
-    "auto_rotate": _refused("rotation is set with `beffroi keys update --rotate-every`"),
-    "rotation_interval": _refused("rotation is set with `beffroi keys update --rotate-every`"),
+    "auto_rotate": _refused("a schedule stands in a file of tenants, in `rotation` of the key"),
+    "rotation_interval": _refused("a schedule stands in a file of tenants, in `rotation` of the key"),
     **_LIMITS, **_WORDS, **_FOREIGN,
 }  # fmt: skip
 _TEAM = {

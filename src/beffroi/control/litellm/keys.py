@@ -75,10 +75,12 @@ async def made(ask: Ask, given: dict[str, Any]) -> dict[str, Any]:
             row = scope.revise(keys, row, expires_at=now + life)
         ask.house.budgets.begin(row.slot)
         if given.get("budget_id"):
-            limits.assign(scope, str(given["budget_id"]), key=row.id)
+            limits.assign(scope, ask, str(given["budget_id"]), key=row.id)
         return answer(row, spend=0) | {"key": text, "token_id": row.id}, [row]
 
-    return await ask.act(work)
+    shown = await ask.act(work)
+    await limits.follow(ask)
+    return shown
 
 
 def _living(scope: Scope, name: str, now: int) -> bool:
@@ -139,9 +141,8 @@ def _path(endpoint: str) -> str:
 
 def spent(scope: Scope, ids: frozenset[str]) -> dict[str, int]:
     """Nano-units that keys have cost, from the ledger."""
-    rows = ledger.usage(scope, by=("key",), keys=ids)
     costs: dict[str, int] = {}
-    for row in rows:
+    for row in ledger.usage(scope, by=("key",), keys=ids) if ids else ():
         costs[str(row["key"])] = costs.get(str(row["key"]), 0) + int(row["cost_nano"] or 0)
     return costs
 
@@ -151,13 +152,12 @@ async def info(ask: Ask) -> dict[str, Any]:
     reference = ask.text("key")
     await ask.house.current_ledger()
 
-    def read(scope: Scope) -> tuple[Row[Any], frozenset[str]]:
+    def read(scope: Scope) -> dict[str, Any]:
         row = found(scope, reference)
-        return row, frozenset({row.id, *(old.id for old in keyring.predecessors(scope, row))})
+        ids = frozenset({row.id, *(old.id for old in keyring.predecessors(scope, row))})
+        return {"key": row.id, "info": answer(row, spend=sum(spent(scope, ids).values()))}
 
-    row, ids = await ask.read(read)
-    costs = await ask.read(lambda scope: spent(scope, ids))
-    return {"key": row.id, "info": answer(row, spend=sum(costs.values()))}
+    return await ask.read(read)
 
 
 async def list_(ask: Ask) -> dict[str, Any]:
@@ -167,7 +167,9 @@ async def list_(ask: Ask) -> dict[str, Any]:
         raise BadRequest("`size` is at most 100", param="size")
     await ask.house.current_ledger()
 
-    def read(scope: Scope) -> list[Row[Any]]:
+    whole = str(ask.given.get("return_full_object", "")).lower() == "true"
+
+    def read(scope: Scope) -> tuple[int, list[Any]]:
         query = scope.select(keys).order_by(keys.c.created_at, keys.c.id)
         for name, column in (("team_id", keys.c.project), ("key_alias", keys.c.name)):
             if ask.given.get(name):
@@ -175,15 +177,13 @@ async def list_(ask: Ask) -> dict[str, Any]:
         if ask.given.get("user_id"):
             query = query.where(keys.c.owner == people.owner(scope, ask.given["user_id"]))
         now = int(time.time())
-        return [row for row in scope.connection.execute(query) if keyring.living(row, now)]
+        living = [row for row in scope.connection.execute(query) if keyring.living(row, now)]
+        shown = living[(page - 1) * size : page * size]
+        costs = spent(scope, frozenset(row.id for row in shown)) if whole else {}
+        return len(living), [answer(row, spend=costs.get(row.id, 0)) if whole else row.id for row in shown]
 
-    rows = await ask.read(read)
-    shown = rows[(page - 1) * size : page * size]
-    whole = str(ask.given.get("return_full_object", "")).lower() == "true"
-    costs = await ask.read(lambda scope: spent(scope, frozenset(row.id for row in shown))) if whole and shown else {}
-    listed: list[Any] = [answer(row, spend=costs.get(row.id, 0)) if whole else row.id for row in shown]
-    pages = -(-len(rows) // size)
-    return {"keys": listed, "total_count": len(rows), "current_page": page, "total_pages": pages}
+    count, listed = await ask.read(read)
+    return {"keys": listed, "total_count": count, "current_page": page, "total_pages": -(-count // size)}
 
 
 def _number(value: Any, name: str, default: int) -> int:
@@ -206,11 +206,9 @@ async def update(ask: Ask) -> dict[str, Any]:
         change["models"] = _models(given["models"])
     if "allowed_routes" in given:
         change["endpoints"] = _endpoints(given)
-    limits = terms.limits(given)
-    if limits:
-        change["limits"] = {
-            name: value for name, value in limits.items() if value is not None or name != "budget_period"
-        }
+    said = terms.limits(given)
+    if said:
+        change["limits"] = {name: value for name, value in said.items() if value is not None or name != "budget_period"}
     life = None if given.get("duration") is None else terms.span(given["duration"], "duration")
     known = ask.house.keys.known
 
@@ -229,12 +227,13 @@ async def update(ask: Ask) -> dict[str, Any]:
         if life is not None:
             row = scope.revise(keys, row, expires_at=now + life)
         if given.get("budget_id"):
-            limits.assign(scope, str(given["budget_id"]), key=row.id)
-        return answer(row, spend=0) | {"key": row.id}, [row]
+            limits.assign(scope, ask, str(given["budget_id"]), key=row.id)
+        cost = sum(spent(scope, frozenset({str(row.id)})).values())
+        return answer(row, spend=cost) | {"key": row.id}, [row]
 
     shown = await ask.act(work)
-    costs = await ask.read(lambda scope: spent(scope, frozenset({str(shown["key"])})))
-    return shown | {"spend": terms.money(sum(costs.values()))}
+    await limits.follow(ask)
+    return shown
 
 
 async def regenerate(ask: Ask) -> dict[str, Any]:

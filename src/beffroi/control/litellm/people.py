@@ -159,7 +159,7 @@ async def info(ask: Ask) -> dict[str, Any]:
     reference = ask.text("user_id")
     await ask.house.current_ledger()
 
-    def read(scope: Scope) -> tuple[dict[str, Any], list[Row[Any]]]:
+    def read(scope: Scope) -> dict[str, Any]:
         row = somebody(scope, reference)
         if row is None:
             raise ObjectNotFound(f"there is no user `{reference[:100]}`", param="user_id")
@@ -170,10 +170,10 @@ async def info(ask: Ask) -> dict[str, Any]:
             ids = [one.id for one in rows]
             user["teams"] = sorted(one.project for one in rows if one.project)
         mine = scope.select(t.keys).where(t.keys.c.owner.in_(ids), t.keys.c.revoked.is_(False))
-        return user, list(scope.connection.execute(mine.order_by(t.keys.c.created_at)).all())
+        rows = scope.connection.execute(mine.order_by(t.keys.c.created_at)).all()
+        costs = keys.spent(scope, frozenset(one.id for one in rows))
+        user["spend"] = money(sum(costs.values()))
+        shown_keys = [keys.answer(one, spend=costs.get(one.id, 0)) for one in rows]
+        return {"user_id": user["user_id"], "user_info": user, "keys": shown_keys, "teams": user["teams"]}
 
-    user, rows = await ask.read(read)
-    costs = await ask.read(lambda scope: keys.spent(scope, frozenset(row.id for row in rows))) if rows else {}
-    shown_keys = [keys.answer(row, spend=costs.get(row.id, 0)) for row in rows]
-    user["spend"] = money(sum(costs.values()))
-    return {"user_id": user["user_id"], "user_info": user, "keys": shown_keys, "teams": user["teams"]}
+    return await ask.read(read)

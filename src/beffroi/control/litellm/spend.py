@@ -109,7 +109,7 @@ def _usage(
         until=until,
         by=by,
         zone=ask.house.config.settings.time_zone,
-        project=ask.actor.project or project,
+        project=project,
         keys=ids,
     )
 
@@ -167,10 +167,12 @@ async def report(ask: Ask) -> list[dict[str, Any]]:
     team = ask.given.get("team_id")
     await ask.house.current_ledger()
     by = ("day", "project", "key", "model")
-    rows = await ask.read(lambda scope: _usage(scope, ask, by, since, until, ids, None if team is None else str(team)))
-    names = await ask.read(
-        lambda scope: {row.id: row.name for row in scope.connection.execute(scope.select(projects)).all()}
-    )
+
+    def read(scope: Scope) -> tuple[list[ledger.Row], dict[str, str]]:
+        names = {row.id: row.name for row in scope.connection.execute(scope.select(projects)).all()}
+        return _usage(scope, ask, by, since, until, ids, None if team is None else str(team)), names
+
+    rows, names = await ask.read(read)
     return _by_team(rows, names) if group == "team" else _by_key(rows)
 
 

@@ -114,18 +114,18 @@ async def info(ask: Ask) -> dict[str, Any]:
     identifier = ask.text("team_id")
     await ask.house.current_ledger()
 
-    def read(scope: Scope) -> tuple[dict[str, Any], list[Row[Any]]]:
+    def read(scope: Scope) -> dict[str, Any]:
         row = _found(scope, identifier)
         now = time.time()
         of_it = scope.select(t.keys).where(t.keys.c.project == row.id).order_by(t.keys.c.created_at)
         living = [key for key in scope.connection.execute(of_it) if keyring.living(key, now)]
-        return _answer(scope, row.id), living
+        costs = key_verbs.spent(scope, frozenset(key.id for key in living))
+        spend = terms.money(_costs(scope).get(row.id, 0))
+        keys = [key_verbs.answer(key, spend=costs.get(key.id, 0)) for key in living]
+        info = _answer(scope, row.id) | {"spend": spend}
+        return {"team_id": row.id, "team_info": info, "keys": keys, "team_memberships": []}
 
-    shown, rows = await ask.read(read)
-    costs = await ask.read(_costs)
-    shown["spend"] = terms.money(costs.get(shown["team_id"], 0))
-    keys = [key_verbs.answer(row, spend=0) for row in rows]
-    return {"team_id": shown["team_id"], "team_info": shown, "keys": keys, "team_memberships": []}
+    return await ask.read(read)
 
 
 def _costs(scope: Scope) -> dict[str, int]:
@@ -142,14 +142,13 @@ async def list_(ask: Ask) -> list[dict[str, Any]]:
 
     def read(scope: Scope) -> list[dict[str, Any]]:
         rows = scope.connection.execute(scope.select(t.projects).order_by(t.projects.c.id)).all()
-        found = [_answer(scope, row.id) for row in rows]
+        costs = _costs(scope)
+        found = [_answer(scope, row.id) | {"spend": terms.money(costs.get(row.id, 0))} for row in rows]
         if wanted is None:
             return found
         return [team for team in found if any(wanted in (one["user_id"], one["user_email"]) for one in team["members_with_roles"])]  # fmt: skip
 
-    shown = await ask.read(read)
-    costs = await ask.read(_costs)
-    return [team | {"spend": terms.money(costs.get(team["team_id"], 0))} for team in shown]
+    return await ask.read(read)
 
 
 async def delete(ask: Ask) -> dict[str, Any]:

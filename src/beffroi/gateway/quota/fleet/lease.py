@@ -185,7 +185,9 @@ class Lease:
         """For how many requests room should be at hand."""
         return 0.0 if self.tight else max(self.rate * AHEAD_S, 2.0 * self.count)
 
-    def line(self, need: Ask | None, waiting: "list[Ask]", ahead: float, number: int, time: HouseTime, epoch: str) -> list[Any]:
+    def line(
+        self, need: Ask | None, waiting: "list[Ask]", ahead: float, number: int, time: HouseTime, epoch: str
+    ) -> list[Any]:
         """What the script is told; the lease is busy until `take` or `lost`."""
         rule, limited = self.rule, self.limited()
         self.dirty = False

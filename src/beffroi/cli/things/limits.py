@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`beffroi quotas` and `beffroi tiers`: limits on organisations, projects, keys, models, end users.
+
+In: the command line. Out: what the admin API answers; what is used of a quota now.
+"""
+
+import math
+import time
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from beffroi.cli import show
+from beffroi.cli.control import Control, control_options
+from beffroi.cli.show import Column
+from beffroi.cli.things.spec import LIMITS, Record, Said, Shown, Thing, state
+from beffroi.cli.things.verbs import find, group
+from beffroi.core.ids import new_id
+
+_MONEY = ("hard_budget", "soft_budget", "monthly_cap")
+_SINCE = "Day, or Unix seconds, from which it holds; now when left out."
+_ORG = click.option("--org", "organisation", metavar="ORG", help="Organisation; an admin key knows its own.")
+
+
+def _said(limits: Record | None) -> str:
+    """Limits on one line."""
+    found = dict(limits or {})
+    period = found.pop("budget_period", "month")
+    parts = []
+    for name, value in found.items():
+        if value is None:
+            continue
+        amount = show.money(value).text if name in _MONEY else str(value)
+        more = f"/{period}" if name in ("hard_budget", "soft_budget") else ""
+        parts.append(f"{name.replace('_', ' ')} {amount}{more}")
+    return ", ".join(parts) or "no limit"
+
+
+def _in_force(record: Record) -> show.Value:
+    term = record.get("in_force")
+    if term is None:
+        return "nothing yet"
+    return f"tier {term['tier']}" if term["tier"] else _said(term["limits"])
+
+
+def _shape(body: Record, creates: bool) -> Record:
+    """Limits that were said become a term of the quota."""
+    term = {name: body.pop(name) for name in ("tier", "limits", "since") if name in body}
+    if "limits" in term:
+        term["limits"] = {name: value for name, value in term["limits"].items() if value is not None}
+    if creates:
+        return body | term
+    if term:
+        body["add"] = {"since": int(time.time())} | term
+    return body
+
+
+_QUOTAS = Thing(
+    "quotas",
+    "quota",
+    "/api/v1/quotas",
+    "Limit an organisation, its projects, keys, models and end users.",
+    (
+        Shown("SCOPE", "scope", shrinks=True),
+        Shown("IN FORCE", "in_force", _in_force, shrinks=True),
+        Shown("NAME", "name", lambda one: one["name"] or None, shrinks=True, drop=1),
+        Shown("STATE", "state", state),
+        Shown("ID", "id", drop=2),
+        *(
+            Shown("", name)
+            for name in ("organisation", "project", "key", "model", "each_end_user", "revision", "managed_by")
+        ),
+    ),
+    (
+        Said("project", "Requests of this project alone.", update=False),
+        Said("key", "Requests with this key alone.", update=False),
+        Said("model", "Requests for this model alone.", update=False),
+        Said("each_end_user", "Count every end user apart.", bool, update=False),
+        Said("tier", "Tier whose limits hold."),
+        Said("since", _SINCE),
+        *LIMITS,
+    ),
+    names=("name", "scope"),
+    notes={
+        "create": "Limit all requests that match each option which is said; NAME is for people.",
+        "update": "Give QUOTA other limits, or another tier: all of them, from now on or from --since on.",
+        "delete": "Remove QUOTA; what it counted is forgotten.",
+    },
+    shape=_shape,
+)
+quotas = group(_QUOTAS)
+
+
+@quotas.command("use")
+@click.argument("quota")
+@click.option("--end-user", help="Of this end user, where each has counters of its own.")
+@_ORG
+@control_options
+@show.output_options()
+def use(quota: str, end_user: str | None, organisation: str | None, control: Control, out: show.Output) -> None:
+    """Show what is used of QUOTA now, what is left, and when more returns."""
+    query = {"organisation": organisation} if organisation else {}
+    found = find(_QUOTAS, control, quota, query)
+    asked = query | ({"end_user": end_user} if end_user else {})
+    standing = control.call("GET", f"/api/v1/quotas/{quote(found['id'], safe='')}/standing", query=asked)
+    columns = [Column("LIMIT"), Column("USED"), Column("OF", "allowed"), Column("LEFT"), Column("SHARE", "-"), Column("MORE", "-")]  # fmt: skip
+    rows = [_use(one) for one in standing["uses"]]
+    out.table(columns, rows, document=standing, empty="Nothing is limited by it now.")
+
+
+def _use(one: Record) -> list[show.Value]:
+    money = one["limit"] in _MONEY
+    used, whole, left = (show.money(one[name]) if money else one[name] for name in ("used", "allowed", "left"))
+    seconds = one["resets_in"]
+    more = f"in {show.duration(math.ceil(seconds))}" if one["used"] and seconds else ""
+    return [one["limit"].replace("_", " "), used, whole, left, show.bar(one["used"], one["allowed"]), more]
+
+
+@click.group()
+def tiers() -> None:
+    """Make, list and give out tiers: limits under a name, in versions."""
+
+
+@tiers.command("list")
+@_ORG
+@control_options
+@show.output_options()
+def list_tiers(organisation: str | None, control: Control, out: show.Output) -> None:
+    """List tiers with all their versions; those of the house are everybody's."""
+    found = control.pages("/api/v1/tiers", query={"organisation": organisation} if organisation else None)
+    _table([version for versions in found for version in versions], out)
+
+
+@tiers.command("show")
+@click.argument("name")
+@_ORG
+@control_options
+@show.output_options()
+def show_tier(name: str, organisation: str | None, control: Control, out: show.Output) -> None:
+    """Show every version of the tier NAME."""
+    query = {"organisation": organisation} if organisation else {}
+    _table(control.call("GET", f"/api/v1/tiers/{quote(name, safe='')}", query=query), out)
+
+
+def _table(versions: list[Record], out: show.Output) -> None:
+    columns = [
+        Column("NAME"), Column("VERSION"), Column("STATE"), Column("FROM", "effective_at"),
+        Column("LIMITS", "-", shrinks=True), Column("TITLE", shrinks=True, drop=1), Column("CREDIT", "credit", drop=2),
+        Column("OF", "organisation", drop=3), Column("", "managed_by"),
+    ]  # fmt: skip
+    rows: list[list[show.Value]] = [
+        [
+            one["name"], one["version"], show.state(one["state"], show.GOOD if one["state"] == "in force" else show.DIM),
+            show.day(one["effective_at"]) if one["effective_at"] else "the beginning", _said(one["limits"]), one["title"] or None,
+            None if one["credit_nano"] is None else show.money(one["credit_nano"]),
+            "all" if one["organisation"] == "*" else one["organisation"], one["managed_by"],
+        ]
+        for one in versions
+    ]  # fmt: skip
+    out.table(columns, rows, document=versions, empty="There are no tiers; make one with `beffroi tiers create NAME`.")
+
+
+@click.argument("name")
+@click.option("--title", help="What people call it.")
+@click.option(
+    "--effective", metavar="MOMENT", help="Day, or Unix seconds, from which it holds; the beginning when left out."
+)
+@click.option("--credit", metavar="AMOUNT", help="Prepaid credit that goes with it; shown, and counted by nobody yet.")
+@_ORG
+@control_options
+@show.output_options(csv=False)
+def _create(
+    name: str,
+    title: str | None,
+    effective: str | None,
+    credit: str | None,
+    organisation: str | None,
+    control: Control,
+    out: show.Output,
+    **limits: Any,
+) -> None:
+    """Make the tier NAME, or its next version. `--org '*'` makes it everybody's."""
+    said = {"title": title, "effective": effective, "credit": credit}
+    body: Record = {"name": name} | {field: value for field, value in said.items() if value is not None}
+    body["limits"] = {limit: value for limit, value in limits.items() if value is not None}
+    query = {"organisation": organisation} if organisation else {}
+    made = control.call("POST", "/api/v1/tiers", body, query=query, once=new_id("op"))
+    if out.kind == "json":
+        show.as_json(made)
+    else:
+        click.echo(f"{show.safe(made['name'])}: version {made['version']} made, {made['state']}.")
+
+
+for _limit in reversed(LIMITS):
+    _create = click.option(_limit.name, _limit.field, type=_limit.kind, help=_limit.help)(_create)
+tiers.command("create")(_create)
+
+
+@tiers.command("delete")
+@click.argument("name")
+@click.argument("version", type=click.IntRange(1))
+@_ORG
+@control_options
+@show.output_options(csv=False)
+def delete(name: str, version: int, organisation: str | None, control: Control, out: show.Output) -> None:
+    """Take back VERSION of the tier NAME: one that has not begun, or that no quota names."""
+    query = {"organisation": organisation} if organisation else {}
+    control.call("DELETE", f"/api/v1/tiers/{quote(name, safe='')}/{version}", query=query)
+    if out.kind == "json":
+        show.as_json({"name": name, "version": version, "done": "delete"})
+    else:
+        click.echo(f"{show.safe(name)}: version {version} taken back.")
+
+
+@tiers.command("assign")
+@click.argument("name")
+@click.option("--project", help="One project of the organisation; all of it when left out.")
+@click.option("--since", metavar="MOMENT", help=_SINCE)
+@_ORG
+@control_options
+@show.output_options(csv=False)
+def assign(
+    name: str, project: str | None, since: str | None, organisation: str | None, control: Control, out: show.Output
+) -> None:
+    """Give an organisation, or one of its projects, the tier NAME."""
+    body = {field: value for field, value in (("project", project), ("since", since)) if value is not None}
+    query = {"organisation": organisation} if organisation else {}
+    made = control.call("POST", f"/api/v1/tiers/{quote(name, safe='')}/assign", body, query=query)
+    if out.kind == "json":
+        show.as_json(made)
+    else:
+        click.echo(f"{made['id']}: {show.safe(made['scope'])} has the tier {show.safe(name)}.")
