@@ -43,7 +43,7 @@ def test_a_server_that_takes_a_connection_and_says_nothing_is_given_up() -> None
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         engine = open_engine(f"postgresql://a:b@127.0.0.1:{deaf.getsockname()[1]}/name")
         begun = time.monotonic()
-        with pytest.raises((DBAPIError, OSError)), engine.connect():
+        with pytest.raises(DBAPIError), engine.connect():
             pass
         assert time.monotonic() - begun < CONNECT_S + 3
 
