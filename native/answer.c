@@ -14,6 +14,7 @@ static const Span COUNT_NAMES[COUNTS] = {
 };
 #define MOST ((int64_t)1 << 40)
 #define MAX_FIELDS 32
+#define ID_ROOM 128
 
 static int equal(Span one, Span other) { return same(one, (const char *)other.at, other.size); }
 
@@ -100,34 +101,58 @@ static const unsigned char *usage_of(const unsigned char *p, const unsigned char
 #define USAGE_ROOM 512 /* six names of at most 25 bytes, six numbers of at most 14, two names inside, and signs */
 
 static Span shown(const Usage *usage, char room[USAGE_ROOM]) {
-    int size = 0;
+    Py_ssize_t size = 0;
+    static const Span next = TEXT(",\""), first = TEXT("{\""), colon = TEXT("\":");
+    static const Span cached = TEXT("\":{\"cached_tokens\":"), reasoning = TEXT("\":{\"reasoning_tokens\":"), close = TEXT("}");
     for (int i = 0; i < COUNTS; i++) {
-        int place = usage->order[i];
+        int place = usage->order[i], inside = place >= PROMPT_DETAILS;
         int64_t value = place == PROMPT ? usage->prompt : place == COMPLETION ? usage->completion : place == TOTAL ? usage->prompt + usage->completion
                       : place == PROMPT_DETAILS ? usage->cached : usage->reasoning;
-        const char *form = place == PROMPT_DETAILS ? "%c\"%s\":{\"cached_tokens\":%lld}" : place == COMPLETION_DETAILS ? "%c\"%s\":{\"reasoning_tokens\":%lld}" : "%c\"%s\":%lld";
-        int wrote = snprintf(room + size, (size_t)(USAGE_ROOM - size - 1), form, i ? ',' : '{', (const char *)COUNT_NAMES[place].at, (long long)value);
-        if (wrote < 0 || wrote >= USAGE_ROOM - size - 1) return (Span){NULL, 0};
-        size += wrote;
+        unsigned char digits[20];
+        const Span pieces[] = {i ? next : first, COUNT_NAMES[place], !inside ? colon : place == PROMPT_DETAILS ? cached : reasoning, digits_of(value, digits), close};
+        for (int piece = 0; piece < (inside ? 5 : 4); piece++) {
+            if (pieces[piece].size >= USAGE_ROOM - size) return (Span){NULL, 0};
+            memcpy(room + size, pieces[piece].at, (size_t)pieces[piece].size);
+            size += pieces[piece].size;
+        }
     }
-    room[size++] = '}';
+    room[size++] = '}'; /* there is room: the comparison above leaves one */
     return (Span){(const unsigned char *)room, size};
 }
 
-/* edit_answer(body, id, model, object, backend) -> (answer, prompt, cached, completion, reasoning) or None
- * The four are JSON as it will stand there; the counts are the engine's, cached at most prompt, reasoning at most completion. */
+/* Whether clients can do with the choices as they are: numbered, with a reason, without tool calls, which are looked at each. */
+static int is_sound(Span choices) {
+    static const Span calls = TEXT("\"tool_calls\":"), index = TEXT("\"index\":"), reason = TEXT("\"finish_reason\":");
+    return holds(choices, index, 5) && holds(choices, reason, 7) && !holds(choices, calls, 5);
+}
+
+/* edit_answer(body, prefix, request_id, model, object, backend)
+ * -> (answer, prompt, cached, completion, reasoning, stops, thinks) or None
+ * Model, object and backend are JSON as it will stand there; the id is the prefix and the request's without `req_`. The counts
+ * are the engine's, cached at most prompt, reasoning at most completion. stops: a choice's finish_reason is "stop"; thinks:
+ * thoughts may stand in the answer. */
 PyObject *edit_answer(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
     Span body, given[SET], names[MAX_FIELDS], values[MAX_FIELDS], pieces[4 * (MAX_FIELDS + SET) + 1];
     Usage usage = {.count = 0};
     char room[USAGE_ROOM];
-    int fields = 0, seen = 0, choices = 0, created = 0, piece = 0;
-    if (count != 5) {
-        PyErr_SetString(PyExc_TypeError, "edit_answer(body, id, model, object, backend)");
+    Span choices = {NULL, 0};
+    int fields = 0, seen = 0, created = 0, piece = 0;
+    if (count != 6) {
+        PyErr_SetString(PyExc_TypeError, "edit_answer(body, prefix, request_id, model, object, backend)");
         return NULL;
     }
-    if (!span_of(args[0], &body) || !span_of(args[1], &given[ID]) || !span_of(args[2], &given[MODEL]) || !span_of(args[3], &given[OBJECT]) ||
-        !span_of(args[4], &given[BACKEND]))
+    Span prefix, id;
+    if (!span_of(args[0], &body) || !span_of(args[1], &prefix) || !text_of(args[2], &id) || !span_of(args[3], &given[MODEL]) ||
+        !span_of(args[4], &given[OBJECT]) || !span_of(args[5], &given[BACKEND]))
         return NULL;
+    char quoted[ID_ROOM];
+    if (id.size < 4 || prefix.size + id.size - 4 + 2 > ID_ROOM) Py_RETURN_NONE;
+    for (Py_ssize_t i = 4; i < id.size; i++)
+        if (!((id.at[i] >= '0' && id.at[i] <= '9') || (id.at[i] >= 'a' && id.at[i] <= 'z'))) Py_RETURN_NONE;
+    given[ID] = (Span){(unsigned char *)quoted, prefix.size + id.size - 4 + 2};
+    quoted[0] = quoted[given[ID].size - 1] = '"';
+    memcpy(quoted + 1, prefix.at, (size_t)prefix.size);
+    memcpy(quoted + 1 + prefix.size, id.at + 4, (size_t)(id.size - 4));
     const unsigned char *p = json_blanks(body.at, body.at + body.size), *end = body.at + body.size;
     if (p >= end || *p != '{') Py_RETURN_NONE;
     p = json_blanks(p + 1, end);
@@ -141,7 +166,7 @@ PyObject *edit_answer(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
         p = place == USAGE ? usage_of(p, end, &usage) : json_value(p, end, 64);
         if (p == NULL) Py_RETURN_NONE;
         if (place >= 0) seen |= 1 << place;
-        choices |= IS(name, "choices");
+        if (IS(name, "choices")) choices = (Span){value, p - value};
         created |= IS(name, "created");
         names[fields] = name;
         values[fields] = place >= 0 ? (Span){NULL, place} : (Span){value, p - value};
@@ -151,7 +176,8 @@ PyObject *edit_answer(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
         if (*p++ == '}') break;
         p = json_blanks(p, end);
     }
-    if (json_blanks(p, end) != end || !choices || !created || !(seen >> USAGE & 1)) Py_RETURN_NONE;
+    if (json_blanks(p, end) != end || choices.at == NULL || !created || !(seen >> USAGE & 1)) Py_RETURN_NONE;
+    if (!is_sound(choices)) Py_RETURN_NONE;
     given[USAGE] = shown(&usage, room);
     if (given[USAGE].at == NULL) Py_RETURN_NONE;
     static const Span first = TEXT("{\""), next = TEXT(",\""), colon = TEXT("\":"), last = TEXT("}");
@@ -171,5 +197,10 @@ PyObject *edit_answer(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
     pieces[piece++] = last;
     PyObject *answer = joined(pieces, piece);
     if (answer == NULL) return NULL;
-    return Py_BuildValue("(NLLLL)", answer, (long long)usage.prompt, (long long)usage.cached, (long long)usage.completion, (long long)usage.reasoning);
+    static const Span stop = TEXT("\"finish_reason\":\"stop\""), thought = TEXT("\"reasoning");
+    PyObject *found[] = {
+        answer, PyLong_FromLongLong(usage.prompt), PyLong_FromLongLong(usage.cached), PyLong_FromLongLong(usage.completion),
+        PyLong_FromLongLong(usage.reasoning), PyBool_FromLong(holds(choices, stop, 7)), PyBool_FromLong(holds(body, thought, 9)),
+    };
+    return packed(found, 7);
 }

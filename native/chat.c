@@ -263,7 +263,13 @@ static int read_chat(Chat *chat, const unsigned char *p, const unsigned char *en
     return p == end && chat->model.at != NULL && (seen >> MESSAGES & 1);
 }
 
-/* glance_chat(body, max_depth) -> (model, stream, asked_usage, n, max_tokens, user, names) or None */
+/* Whether nothing in a body could matter to the guard: ASCII, no \u, none of the signs that templates of chats begin with. */
+static int is_bland(Span body) {
+    static const Span escape = TEXT("\\u"), instruction = TEXT("INST]");
+    return is_ascii(body.at, body.at + body.size) && !memchr(body.at, '<', (size_t)body.size) && !holds(body, escape, 0) && !holds(body, instruction, 4);
+}
+
+/* glance_chat(body, max_depth) -> (model, stream, asked_usage, n, max_tokens, user, names, bland) or None */
 PyObject *glance_chat(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
     Span body;
     Chat chat = {.n = 1};
@@ -283,7 +289,7 @@ PyObject *glance_chat(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
         Py_INCREF(NAMES[chat.fields[i]]);
         PyTuple_SET_ITEM(names, i, NAMES[chat.fields[i]]);
     }
-    PyObject *found[7] = {
+    PyObject *found[8] = {
         text(chat.model),
         PyBool_FromLong(chat.stream),
         PyBool_FromLong(chat.asked),
@@ -291,15 +297,7 @@ PyObject *glance_chat(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
         chat.bound ? PyLong_FromLongLong(chat.bound) : Py_NewRef(Py_None),
         chat.user.at != NULL ? text(chat.user) : Py_NewRef(Py_None),
         names,
+        PyBool_FromLong(is_bland(body)),
     };
-    PyObject *result = PyTuple_New(7);
-    int whole = result != NULL;
-    for (int i = 0; i < 7; i++) {
-        if (found[i] == NULL) whole = 0;
-        if (result != NULL) PyTuple_SET_ITEM(result, i, found[i]); /* a tuple may hold NULL until it is seen */
-        else Py_XDECREF(found[i]);
-    }
-    if (whole) return result;
-    Py_XDECREF(result);
-    return NULL;
+    return packed(found, 8);
 }

@@ -137,16 +137,7 @@ PyObject *read_request(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ss
     PyObject *found[4] = {
         bytes_of(target), authorization.at != NULL ? bytes_of(authorization) : Py_NewRef(Py_None), bytes_of(type), bytes_of(body),
     };
-    PyObject *result = PyTuple_New(4);
-    int whole = result != NULL;
-    for (int i = 0; i < 4; i++) {
-        if (found[i] == NULL) whole = 0;
-        if (result != NULL) PyTuple_SET_ITEM(result, i, found[i]);
-        else Py_XDECREF(found[i]);
-    }
-    if (whole) return result;
-    Py_XDECREF(result);
-    return NULL;
+    return packed(found, 4);
 }
 
 /* The size that a line of a chunk tells, at most 2^28; -1 where it is not plain. Moves `p` behind the line. */
@@ -252,20 +243,12 @@ PyObject *read_answer(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
         body = PyBytes_FromStringAndSize((const char *)p, end - p);
     }
     if (body == NULL || body == Py_None) return body;
-    PyObject *kind = bytes_of(type);
-    PyObject *result = kind != NULL ? PyTuple_New(2) : NULL;
-    if (result == NULL) {
-        Py_XDECREF(kind);
-        Py_DECREF(body);
-        return NULL;
-    }
-    PyTuple_SET_ITEM(result, 0, kind);
-    PyTuple_SET_ITEM(result, 1, body);
-    return result;
+    PyObject *found[2] = {bytes_of(type), body};
+    return packed(found, 2);
 }
 
 /* The digits of a number that is not negative; at most 20 of them, `room` ends behind them. */
-static Span digits_of(int64_t number, unsigned char room[20]) {
+Span digits_of(int64_t number, unsigned char room[20]) {
     int at = 20;
     do room[--at] = (unsigned char)('0' + number % 10);
     while (number /= 10);
@@ -274,7 +257,7 @@ static Span digits_of(int64_t number, unsigned char room[20]) {
 
 /* plain_head(status, reason, kind, length, request_id, extra, body) -> head and body in one, as wire/http.py spells them */
 PyObject *plain_head(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
-    Span reason, kind, extra, body;
+    Span reason, kind, id, extra, body;
     if (!expect(count, 7, "plain_head(status, reason, kind, length, request_id, extra, body)")) return NULL;
     long status = PyLong_AsLong(args[0]);
     long long length = PyLong_AsLongLong(args[3]);
@@ -283,15 +266,13 @@ PyObject *plain_head(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssiz
         PyErr_SetString(PyExc_ValueError, "no such status or length");
         return NULL;
     }
-    Py_ssize_t id_size;
-    const char *id = PyUnicode_AsUTF8AndSize(args[4], &id_size);
-    if (id == NULL || !span_of(args[1], &reason) || !span_of(args[2], &kind) || !span_of(args[5], &extra) || !span_of(args[6], &body)) return NULL;
+    if (!text_of(args[4], &id) || !span_of(args[1], &reason) || !span_of(args[2], &kind) || !span_of(args[5], &extra) || !span_of(args[6], &body)) return NULL;
     unsigned char room[2][20];
     const Span pieces[] = {
         TEXT("HTTP/1.1 "), digits_of(status, room[0]), TEXT(" "), reason,
         TEXT("\r\ncontent-type: "), kind,
         TEXT("\r\ncontent-length: "), digits_of(length, room[1]),
-        TEXT("\r\nx-request-id: "), {(const unsigned char *)id, id_size},
+        TEXT("\r\nx-request-id: "), id,
         TEXT("\r\nx-content-type-options: nosniff\r\n"), extra, TEXT("\r\n"), body,
     };
     return joined(pieces, (int)(sizeof pieces / sizeof *pieces));

@@ -43,6 +43,14 @@ static const unsigned char *wide(const unsigned char *p, const unsigned char *en
     return NULL;
 }
 
+int is_ascii(const unsigned char *p, const unsigned char *end) {
+    for (; end - p >= 8; p += 8)
+        if (load8(p) & 0x8080808080808080u) return 0;
+    for (; p < end; p++)
+        if (*p >= 0x80) return 0;
+    return 1;
+}
+
 int is_utf8(const unsigned char *p, const unsigned char *end) {
     while (p < end) {
         while (end - p >= 8 && !(load8(p) & 0x8080808080808080u)) p += 8;

@@ -3,7 +3,7 @@
  */
 #include "native.h"
 
-#define INTERFACE 1 /* core/kernel.py takes no other: sources and build may have parted */
+#define INTERFACE 2 /* core/kernel.py takes no other: sources and build may have parted */
 
 int span_of(PyObject *given, Span *out) {
     if (!PyBytes_Check(given)) {
@@ -13,6 +13,38 @@ int span_of(PyObject *given, Span *out) {
     out->at = (const unsigned char *)PyBytes_AS_STRING(given);
     out->size = PyBytes_GET_SIZE(given);
     return 1;
+}
+
+int holds(Span text, Span word, Py_ssize_t anchor) {
+    if (text.size < word.size) return 0;
+    const unsigned char *p = text.at + anchor, *last = text.at + (text.size - word.size) + anchor;
+    while (p <= last && (p = memchr(p, word.at[anchor], (size_t)(last - p) + 1)) != NULL) {
+        if (memcmp(p - anchor, word.at, (size_t)word.size) == 0) return 1;
+        p++;
+    }
+    return 0;
+}
+
+int text_of(PyObject *given, Span *out) {
+    if (!PyUnicode_Check(given)) {
+        PyErr_Format(PyExc_TypeError, "str is expected, not %.80s", Py_TYPE(given)->tp_name);
+        return 0;
+    }
+    out->at = (const unsigned char *)PyUnicode_AsUTF8AndSize(given, &out->size);
+    return out->at != NULL;
+}
+
+PyObject *packed(PyObject *const *found, int count) {
+    PyObject *result = PyTuple_New(count);
+    int whole = result != NULL;
+    for (int i = 0; i < count; i++) {
+        if (found[i] == NULL) whole = 0;
+        if (result != NULL) PyTuple_SET_ITEM(result, i, found[i]); /* a tuple may hold NULL until it is seen */
+        else Py_XDECREF(found[i]);
+    }
+    if (whole) return result;
+    Py_XDECREF(result);
+    return NULL;
 }
 
 PyObject *joined(const Span *pieces, int count) {
@@ -33,8 +65,11 @@ PyObject *joined(const Span *pieces, int count) {
 
 #define FUNCTION(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 static PyMethodDef methods[] = {
+#ifdef BEFFROI_MORTAL
+    FUNCTION(die_after),
+#endif
     FUNCTION(read_request), FUNCTION(read_answer), FUNCTION(plain_head), FUNCTION(glance_chat),
-    FUNCTION(edit_answer),  FUNCTION(regular_events), FUNCTION(frame_record), FUNCTION(request_id), {NULL, NULL, 0, NULL},
+    FUNCTION(edit_answer),  FUNCTION(regular_events), FUNCTION(frame_record), FUNCTION(request_id), FUNCTION(lockf_now), FUNCTION(take_words), FUNCTION(give_words), {NULL, NULL, 0, NULL},
 };
 
 static int fill(PyObject *module) {

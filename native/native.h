@@ -27,6 +27,7 @@ const unsigned char *json_blanks(const unsigned char *p, const unsigned char *en
 const unsigned char *json_string(const unsigned char *p, const unsigned char *end, Span *inside, int *flags);
 const unsigned char *json_number(const unsigned char *p, const unsigned char *end, int *whole);
 const unsigned char *json_value(const unsigned char *p, const unsigned char *end, int depth);
+int is_ascii(const unsigned char *p, const unsigned char *end);
 int is_utf8(const unsigned char *p, const unsigned char *end);
 int64_t json_count(Span digits); /* a whole number from 0 to 10^15, or -1 */
 int json_between(Span digits, int low, int high); /* low <= number <= high, as long as it is spelt plainly */
@@ -38,19 +39,27 @@ PyObject *glance_chat(PyObject *module, PyObject *const *args, Py_ssize_t count)
 PyObject *edit_answer(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *regular_events(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *frame_record(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *lockf_now(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *take_words(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *die_after(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *give_words(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *request_id(PyObject *module, PyObject *const *args, Py_ssize_t count);
 int chat_names(PyObject *module);
 void crc_table(void);
 
 /* The argument `n` as bytes of a span; 0 and a TypeError where it is none. */
 int span_of(PyObject *given, Span *out);
+int text_of(PyObject *given, Span *out); /* the same of a str, as UTF-8 */
 
 static inline int same(Span span, const char *text, Py_ssize_t size) {
     return span.size == size && memcmp(span.at, text, (size_t)size) == 0;
 }
 #define TEXT(text) {(const unsigned char *)(text), (Py_ssize_t)sizeof(text) - 1}
+Span digits_of(int64_t number, unsigned char room[20]);
+PyObject *packed(PyObject *const *found, int count); /* as a tuple, which takes them; NULL where one is */
 PyObject *joined(const Span *pieces, int count); /* as one bytes object */
 
+int holds(Span text, Span word, Py_ssize_t anchor); /* looked for by the sign at that place of the word: a rare one is quick */
 #define IS(span, text) same((span), (text), (Py_ssize_t)sizeof(text) - 1)
 
 #endif

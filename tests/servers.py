@@ -101,8 +101,8 @@ class _Server:
         self._end(signal.SIGINT)
 
     def close(self) -> None:
-        """Stop it and remove its folder."""
-        self.stop()
+        """End it at once and remove its folder."""
+        self._end(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -17,6 +17,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "list of text": ("10.0.0.0/8, ::1", ("10.0.0.0/8", "::1")),
     "map of text to text": ("hidden_text=block, bidi_override=off", {"hidden_text": "block", "bidi_override": "off"}),
     "`optional` or `required`": ("optional", "optional"),
+    "`starttls` or `tls` or `none`": ("tls", "tls"),
     "whole number": ("1_500", 1500),
     "number": ("2.5", 2.5),
 }
@@ -37,7 +38,9 @@ def test_every_process_and_gateway_setting_has_a_variable_that_sets_it() -> None
         part: Any = document
         for step in variables()[name][0]:
             part = getattr(part, str(step))
-        a_path = text == "some-text" and (name == "BEFFROI_DATA" or "TLS" in name)  # from the working directory
+        a_path = text == "some-text" and (
+            name == "BEFFROI_DATA" or "TLS__" in name or name.endswith("CA_FILE")
+        )  # from the working directory
         assert part == (str(Path("some-text").absolute()) if a_path else wanted), name
 
 

@@ -86,6 +86,8 @@ def test_the_example_names_every_setting(tmp_path: Path) -> None:
         "server.tls.key",
         "server.tls.client_ca",
         "resources.engines[0].ca_file",
+        "server.mail.ca_file",
+        "resources.secret_stores[0].ca_file",
     }
 
 

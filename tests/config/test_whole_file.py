@@ -18,8 +18,30 @@ FILE: dict[str, Any] = {
         "workers": 2,
         "data": "here",
         "tls": {"certificate": "c.pem", "key": "k.pem", "client_ca": "a.pem", "client_certificates": "optional"},
+        "control_url": "https://beffroi.example:8401",
+        "mail": {
+            "host": "mail.example",
+            "port": 465,
+            "tls": "tls",
+            "sender": "beffroi@example.org",
+            "user": "u",
+            "password": "env:E_KEY",
+            "ca_file": "ca.pem",
+        },
     },
     "resources": {
+        "secret_stores": [
+            {
+                "name": "s",
+                "kind": "kubernetes",
+                "at": "https://k:6443",
+                "token": "file:token",
+                "ca_file": "ca.pem",
+                "namespace": "prod",
+                "mount": "kv",
+                "organisations": ["*"],
+            }
+        ],
         "engines": [
             {
                 "name": "e",

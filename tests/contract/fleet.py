@@ -132,4 +132,3 @@ class Fleet:
 async def _started(made: FleetCounters) -> None:
     made.start()
     await made.ready(5.0)
-

@@ -15,6 +15,8 @@ LEAVES = (
     ("beffroi.gateway.upstream.connection", "read_answer"),
     ("beffroi.gateway.upstream.plain", "edit_answer"),
     ("beffroi.gateway.upstream.stream", "regular_events"),
+    ("beffroi.gateway.quota.table", "take_words"),
+    ("beffroi.gateway.quota.table", "give_words"),
     ("beffroi.wire.http", "KERNEL"),
     ("beffroi.wire.openai.request", "KERNEL"),
 )

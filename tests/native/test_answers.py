@@ -35,6 +35,7 @@ USAGES = (
 TOOLS = [{"type": "function", "function": {"name": "bell"}}]
 COMPLETION = {"model": PUBLIC, "prompt": "hello", "stream": True}
 ASKED: tuple[dict[str, Any], ...] = ({}, {"usage": True}, {"tools": TOOLS}, {"version": "1.0"}, {"n": 2})
+ID = "req_" + "0" * 31 + "7"
 KEEP = "connection: keep-alive\r\n"
 
 
@@ -42,7 +43,7 @@ class Ids:
     """One id for all, so that two runs can be compared."""
 
     def next(self, _: int) -> str:
-        return "req_" + "0" * 31 + "7"
+        return ID
 
 
 def body(**more: Any) -> dict[str, Any]:
@@ -188,12 +189,14 @@ def test_the_kernel_takes_what_engines_send(kernel: Kernel) -> None:
     for usage in USAGES[:7]:
         for spaces in ((",", ":"), (", ", ": ")):
             data = json.dumps(body(usage=usage), separators=spaces).encode()
-            assert kernel.edit_answer(data, b'"a"', b'"m"', b'"chat.completion"', b"{}") is not None
-    assert kernel.edit_answer(b'{"choices":[],"created":1}', b'"a"', b'"m"', b'"chat.completion"', b"{}") is None
+            assert kernel.edit_answer(data, b"chatcmpl-", ID, b'"m"', b'"chat.completion"', b"{}") is not None
+    assert (
+        kernel.edit_answer(b'{"choices":[],"created":1}', b"chatcmpl-", ID, b'"m"', b'"chat.completion"', b"{}") is None
+    )
     many = {f"f{number}": number for number in range(40)}
-    assert kernel.edit_answer(json.dumps(body(**many)).encode(), b'"a"', b'"m"', b'"o"', b"{}") is None
+    assert kernel.edit_answer(json.dumps(body(**many)).encode(), b"chatcmpl-", ID, b'"m"', b'"o"', b"{}") is None
     twice = json.dumps(body()).encode()[:-1] + b',"model":"other"}'
-    assert kernel.edit_answer(twice, b'"a"', b'"m"', b'"o"', b"{}") is None
+    assert kernel.edit_answer(twice, b"chatcmpl-", ID, b'"m"', b'"o"', b"{}") is None
 
 
 STREAMS = [told for told in ALL.values() if "/chat/" in told.path]
@@ -259,7 +262,7 @@ def test_changed_answers_are_the_same(kernel: Kernel, without: Without) -> None:
                 data = mangled(data, rng)
         found = kernel.read_answer(data)
         taken += found is not None
-        edited += found is not None and kernel.edit_answer(found[1], b"1", b"2", b"3", b"4") is not None
+        edited += found is not None and kernel.edit_answer(found[1], b"", ID, b"2", b"3", b"4") is not None
         compare(without, "vllm", [data], close=True, spelling=not streamed, stream=streamed, usage=rng.random() < 0.5)
     assert taken > CASES // 20
     assert edited > CASES // 100

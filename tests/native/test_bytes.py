@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Heads, records and ids, with the kernel and without."""
 
+import errno
 import os
 import random
+import subprocess
+import sys
+from fcntl import LOCK_EX, LOCK_NB, LOCK_UN
+from pathlib import Path
 
 import google_crc32c
 import pytest
@@ -11,6 +16,8 @@ from beffroi.core import kernel as loading
 from beffroi.core.kernel import Kernel
 from beffroi.core.record import frame_slowly
 from beffroi.wire import http
+
+LOCK = LOCK_EX | LOCK_NB
 
 
 def test_records_are_framed_alike(kernel: Kernel) -> None:
@@ -39,6 +46,41 @@ def test_heads_are_spelt_alike(kernel: Kernel, status: int, monkeypatch: pytest.
                 patch.setattr(http, "KERNEL", None)
                 assert http.answer(status, b"application/json", "req_é", extra, body) == found
     assert kernel.plain_head(1, b"", b"", 0, "", b"", b"").startswith(b"HTTP/1.1 1 \r\n")
+
+
+def test_a_record_lock_is_the_one_that_python_takes(kernel: Kernel, tmp_path: Path) -> None:
+    """What one process holds another does not get, whichever of the two takes it; each byte apart."""
+    path = tmp_path / "locks"
+    path.write_bytes(bytes(64))
+    ask = (
+        "import fcntl, sys\n"
+        "file = open(sys.argv[1], 'r+b')\n"
+        "for at in (8, 16):\n"
+        "    try:\n"
+        "        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)\n"
+        "        print('free')\n"
+        "    except OSError:\n"
+        "        print('held')\n"
+    )
+    with path.open("r+b") as file:
+        fd, other = file.fileno(), [sys.executable, "-c", ask, str(path)]
+        kernel.lockf_now(fd, LOCK, 1, 8)
+        assert subprocess.run(other, check=True, capture_output=True, text=True).stdout == "held\nfree\n"
+        kernel.lockf_now(fd, LOCK_UN, 1, 8)
+        assert subprocess.run(other, check=True, capture_output=True, text=True).stdout == "free\nfree\n"
+        holder = subprocess.Popen(
+            [sys.executable, "-c", ask + "input()", str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert holder.stdout
+        assert holder.stdout.readline() + holder.stdout.readline() == b"free\nfree\n"
+        with pytest.raises(OSError, match=r"unavailable|denied") as why:
+            kernel.lockf_now(fd, LOCK, 1, 8)
+        assert why.value.errno in (errno.EAGAIN, errno.EACCES)
+        holder.kill()
+        holder.communicate()
+        kernel.lockf_now(fd, LOCK, 1, 8)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        kernel.lockf_now(1 << 20, LOCK, 1, 8)
 
 
 def test_it_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from beffroi.core.errors import BadRequest
 from beffroi.core.kernel import Kernel
+from beffroi.gateway.guard.structure import Structure
 from beffroi.wire.openai import structure
 from beffroi.wire.openai.request import Request, glance, parse, refuse
 from tests.native.conftest import CASES
@@ -81,6 +82,7 @@ def same(body: bytes) -> bool:
         raise AssertionError(f"taken, and not sound ({why.message}): {body!r}") from why
     for slot in ("endpoint", "model", "stream", "asked_usage", "n", "max_tokens", "media", "inputs", "has_tools", "user", "body", "texts"):  # fmt: skip
         assert getattr(found, slot) == getattr(wanted, slot), (slot, body)
+    assert not (found.bland and Structure({}).suspects(body)), body
     assert list(found.names) == list(wanted.names), body
     assert {name: bytes(raw) for name, raw in found.fields.items()} == {
         name: bytes(raw) for name, raw in wanted.fields.items()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole request in one read, with the kernel and without."""
 
+import fcntl
 import random
 from typing import Any
 
@@ -86,7 +87,10 @@ def test_only_bytes_are_read(kernel: Kernel) -> None:
         lambda: odd.read_answer(bytearray(b"HTTP/1.1 200 OK")),
         lambda: odd.glance_chat(b"{}"),
         lambda: odd.glance_chat(None, 64),
-        lambda: odd.edit_answer(b"{}", b"", b"", b"", None),
+        lambda: odd.edit_answer(b"{}", b"", b"", b"", b"", b""),
+        lambda: odd.edit_answer(b"{}", b"", "", b"", b"", None),
+        lambda: odd.lockf_now(1, 2, 3),
+        lambda: odd.lockf_now("1", 2, 3, 4),
         lambda: odd.regular_events(b"", b"", b"", b"", ""),
         lambda: odd.frame_record(1, 1, "x"),
         lambda: odd.request_id(1),
@@ -97,6 +101,9 @@ def test_only_bytes_are_read(kernel: Kernel) -> None:
     for call in (
         lambda: odd.frame_record(256, 1, b""),
         lambda: odd.plain_head(-1, b"OK", b"", 1, "id", b"", b""),
+        lambda: odd.lockf_now(1, 1, 1, 1),
+        lambda: odd.lockf_now(-1, fcntl.LOCK_UN, 1, 1),
+        lambda: odd.lockf_now(1, fcntl.LOCK_UN, 1, -5),
     ):
         with pytest.raises(ValueError):  # noqa: PT011 - the message is for whoever changes the kernel
             call()

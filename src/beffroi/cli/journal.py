@@ -42,8 +42,13 @@ def verify(data: Path | None, out: show.Output) -> None:
 def _offline(directory: Path) -> Any:
     # Imported here: every other command is spared the half second that the database's library takes to load.
     from beffroi.control import ledger  # noqa: PLC0415
+    from beffroi.control.fleet.terms import belongs_to  # noqa: PLC0415
     from beffroi.store.engine import open_engine  # noqa: PLC0415
 
+    if (shared := belongs_to(directory)) is not None:
+        raise Absent(
+            f"the ledger of {directory} is in {shared}, and Beffroi does not run here: start it, then ask again"
+        )
     database = directory / "beffroi.db"
     if not database.is_file():
         raise Absent(f"there is no ledger in {directory}; name the data directory with --data")

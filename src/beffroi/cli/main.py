@@ -43,6 +43,7 @@ COMMANDS = {
     "import": "beffroi.cli.importer.command:import_",
     "doctor": "beffroi.cli.doctor.command",
     "bench": "beffroi.cli.bench.command",
+    "fleet": "beffroi.cli.fleet",
     "journal": "beffroi.cli.journal",
     "backup": "beffroi.cli.backup",
     "completion": "beffroi.cli.completion",

@@ -27,6 +27,7 @@ from beffroi.config.compile import compile_config
 from beffroi.config.examine import examine
 from beffroi.config.load import Invalid, Source, resources
 from beffroi.config.secrets import anchored
+from beffroi.config.valkey import valkey_of
 from beffroi.core.state import holds
 from beffroi.supervisor.directory import DataDirectory
 from beffroi.supervisor.errors import StartError
@@ -85,6 +86,7 @@ def serve(engine_urls: tuple[str, ...], data: Path | None, config: Path | None, 
                 resources=backing.resources,
                 warm=holds(directory.path, compiled),
                 fleet=_fleet(source),
+                valkey=valkey_of(source, os.environ),
                 engine=backing.engine,
             )
             welcome = Welcome(plan, backing.line)

@@ -92,7 +92,8 @@ def _hint(name: str, known: Mapping[str, Any]) -> str:
     if place[0] == "resources":
         return "engines and models stand in a file; a secret in it may be a reference to a variable, `env:NAME`"
     bare = {one.removeprefix(PREFIX): one for one in known}
-    if near := difflib.get_close_matches(name.removeprefix(PREFIX), bare, 1, 0.5):
+    same = [one for one in bare if one.endswith(SEPARATOR + name.rpartition(SEPARATOR)[2])]  # in the wrong group
+    if near := same[:1] or difflib.get_close_matches(name.removeprefix(PREFIX), bare, 1, 0.5):
         return f"did you mean {bare[near[0]]} (`{dotted(known[bare[near[0]]][0])}`)?"
     return "see `beffroi config show` for what there is, or unset it"
 

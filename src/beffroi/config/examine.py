@@ -15,6 +15,7 @@ from beffroi.config.compile import compile_all
 from beffroi.config.delivery import check_delivery
 from beffroi.config.environment import Overrides
 from beffroi.config.load import EMPTY, NOTHING, Invalid, Place, Problem, Reading, Source, dotted, read
+from beffroi.config.valkey import check_valkey
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def examine(
         *check_tls(source),
         *check_fleet(source, environ),
         *check_delivery(source),
+        *check_valkey(source, environ),
         *compiled.problems,
     ]
     return Examined(

@@ -30,6 +30,18 @@ DatabaseUrl = Annotated[
     ),
 ]
 
+# Without a password it may be written as it is.
+ValkeyUrl = Annotated[
+    str,
+    Meta(
+        extra={"kind": "secret"},
+        extra_json_schema={
+            "pattern": "^(env:|file:|rediss?://|valkeys?://|unix:/).+",
+            "examples": ["env:BEFFROI_VALKEY"],
+        },
+    ),
+]
+
 
 def _about(sentence: str) -> Meta:
     return Meta(description=sentence)
@@ -110,6 +122,17 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         _about("Networks of the house where webhooks may be told, such as 10.2.0.0/16; else only over the internet."),
     ] = ()
+    valkey: Annotated[
+        ValkeyUrl | None,
+        _about(
+            "Valkey, or Redis 7, in which several machines share their limits: `env:NAME` or `file:PATH` of a URL "
+            "`rediss://user:password@host:6379/0`; limits are this machine's own when left out."
+        ),
+    ] = None
+    valkey_prefix: Annotated[
+        str,
+        _about("Name of this installation in that Valkey, the same on every machine and on no other installation's."),
+    ] = "beffroi"
 
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,11 +26,18 @@ from beffroi.control.stage import Moment
 from beffroi.core.errors import Conflict, InternalError
 from beffroi.core.ids import new_id
 from beffroi.store.copy import NotSound
-from beffroi.store.engine import HEAD
+from beffroi.store.engine import HEAD, is_server
 from beffroi.telemetry import logs
 
 log = logs.Logger("control.backups")
 _LOOK = 0.2  # seconds between two looks at how far a copy is
+
+
+SHARED = (
+    "the ledger of this machine is in PostgreSQL: `pg_dump -Fc` backs up all of it, keys and sealed peppers too, while it is "
+    "served. Keep `server.fleet_secret` with it, which alone opens the peppers: without it no key works. What lies here is the "
+    "journal of the last second, and a key table that is made again from the database"
+)
 
 
 class _Stopped(Exception):
@@ -69,6 +76,8 @@ class Backups:
         Raises:
             Conflict: one is being made, or packed.
         """
+        if is_server(self._engine):
+            raise Conflict(SHARED)
         if self._state["state"] == "copying":
             raise Conflict("a backup is being made already; wait for it, then ask again")
         if is_read(self._data):

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, func
 
@@ -26,6 +26,9 @@ from beffroi.gateway.quota.terms import Busy, LimitUse, Spent, has_money
 from beffroi.store.tables import exchanges as e
 from beffroi.telemetry import logs
 
+if TYPE_CHECKING:
+    from beffroi.gateway.quota.fleet import FleetBooks
+
 WAITING = 100_000  # charges kept for accounts whose lock is held; the oldest goes first
 log = logs.Logger("control.budgets")
 
@@ -36,14 +39,18 @@ class Budgets:
     Args:
         data: the data directory; zone: of the calendar that budgets follow.
         quotas: all there are; `follow` takes changes.
+        valkey: `url` and `prefix` of the limits that several machines share; None: the file of this machine.
 
     Raises:
         CountersUnavailable: the file cannot be used.
     """
 
-    def __init__(self, data: Path, *, zone: str, quotas: Iterable[QuotaRecord] = ()) -> None:
+    def __init__(
+        self, data: Path, *, zone: str, quotas: Iterable[QuotaRecord] = (), valkey: dict[str, str] | None = None
+    ) -> None:
         self._lock = threading.Lock()
-        self._books = MappedBooks(data / "counters.bin", clock=SystemClock(), zone=zone)
+        self._fleet = _fleet(valkey, zone)
+        self._books = self._fleet or MappedBooks(data / "counters.bin", clock=SystemClock(), zone=zone)
         self._scopes = Scopes(quotas)
         self._waiting: deque[tuple[Account, int, int]] = deque(maxlen=WAITING)
 
@@ -183,6 +190,30 @@ class Budgets:
         except (Busy, CountersUnavailable) as error:
             log.error("a budget could not be compared with the ledger", slot=account.slot, reason=str(error))
 
+    @property
+    def shared(self) -> bool:
+        """Whether several machines share them."""
+        return self._fleet is not None
+
+    def fill(self, engine: Engine, keys: Iterable[KeyRecord]) -> bool:
+        """In a fleet, once the shared counters have begun or were lost: raise all budgets to the ledger's sums.
+
+        Then hard budgets open. False: there is nothing to do, or they cannot be reached now.
+        """
+        if self._fleet is None:
+            return False
+        try:
+            epoch = self._fleet.missing()
+            if epoch is None:
+                return False
+            self.restore(engine, keys)
+            self._fleet.filled(epoch)
+        except (Busy, CountersUnavailable) as error:
+            log.warning("the budgets of the fleet cannot be compared with the ledger yet", reason=str(error))
+            return False
+        log.info("the budgets of the fleet stand at the ledger's sums", epoch=epoch)
+        return True
+
     @contextmanager
     def still(self) -> Iterator[None]:
         """For as long as this lasts this process holds no lock of the file, so that it may open and close it once more."""
@@ -199,6 +230,14 @@ class Budgets:
         self.settle()
         with self._lock:
             self._books.close()
+
+
+def _fleet(valkey: dict[str, str] | None, zone: str) -> "FleetBooks | None":
+    if valkey is None:
+        return None
+    from beffroi.gateway.quota.fleet import FleetBooks  # noqa: PLC0415 - its library is an extra
+
+    return FleetBooks(valkey["url"], prefix=valkey["prefix"], clock=SystemClock(), zone=zone)
 
 
 def _account(quota: QuotaRecord, now: int, end_user: str | None) -> Account:

@@ -74,6 +74,7 @@ ACTS = {
     "webhook:renew": "A webhook got another secret.",
     "webhook:delete": "A webhook was removed, and what waited for it.",
     "webhook:disable": "A webhook was disabled because it took nothing for a day, said that it is gone, or had too much waiting.",
+    "replica:forget": "A machine of the fleet that will not come back was taken off; what it had open was closed.",
     "pepper:rotate": "A new pepper was made; keys made from then on are hashed with it.",
     "tier:create": "A tier was made, or its next version.",
     "tier:delete": "A version of a tier was taken back.",

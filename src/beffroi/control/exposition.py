@@ -47,13 +47,15 @@ class _Collector(Collector):
             "beffroi_inter_token_seconds": ("between_us", SHORT),
             "beffroi_request_duration_seconds": ("total_us", LONG),
         }
-        field, bounds = fields[kind.name]
         family = HistogramMetricFamily(kind.name, kind.sentence, labels=kind.labels)
+        if kind.name == "beffroi_limits_answer_seconds":
+            for number, metrics in sorted(self._scrape.answered.items()):
+                if metrics.fleet is not None:
+                    family.add_metric((str(number),), *_buckets(metrics.fleet.answer_us, SHORT))
+            return family
+        field, bounds = fields[kind.name]
         for slot, name, model in self._models():
-            counts = getattr(model, field)
-            shown = [(str((1 << bits) / MICRO), float(sum(counts[: bits + 1]))) for bits in bounds]
-            buckets = [*shown, ("+Inf", float(sum(counts[:BUCKETS])))]
-            family.add_metric((slot, name), buckets, counts[BUCKETS] / MICRO)
+            family.add_metric((slot, name), *_buckets(getattr(model, field), bounds))
         return family
 
     def _models(self) -> Iterator[tuple[str, str, ModelMetrics]]:
@@ -109,7 +111,16 @@ class _Collector(Collector):
             yield from (((slot, room), ns / 1e9) for room, ns in zip(ROOMS, metrics.room_ns, strict=True))
         elif name == "room_calls_total":
             yield from (((slot, room), float(calls)) for room, calls in zip(ROOMS, metrics.room_calls, strict=True))
+        elif name.startswith("limits_"):
+            if metrics.fleet is not None:
+                yield (slot,), float(getattr(metrics.fleet, name.removeprefix("limits_").removesuffix("_total")))
         elif name == "loop_lag_seconds":
             yield (slot,), metrics.loop_lag_us / MICRO
         else:
             yield (slot,), float(getattr(metrics, name.removesuffix("_total")))
+
+
+def _buckets(counts: list[int], bounds: range) -> tuple[list[tuple[str, float]], float]:
+    """The buckets that are shown, and the sum in seconds."""
+    shown = [(str((1 << bits) / MICRO), float(sum(counts[: bits + 1]))) for bits in bounds]
+    return [*shown, ("+Inf", float(sum(counts[:BUCKETS])))], counts[BUCKETS] / MICRO

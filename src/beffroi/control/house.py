@@ -21,10 +21,12 @@ from beffroi.control.api.limits import Limits
 from beffroi.control.backups import Backups
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
+from beffroi.control.fleet.follower import Follower
 from beffroi.control.keys import Keys
 from beffroi.control.metrics import Scrape, Shipping
 from beffroi.control.operations.service import Operations
 from beffroi.control.requests import Recent
+from beffroi.control.rows import Recovered
 from beffroi.control.shipping import Shipper
 from beffroi.control.webhooks.courier import Courier
 from beffroi.core.snapshot import Config
@@ -70,6 +72,10 @@ class House:
         self.address: Callable[[], str] = str  # where people reach the control port; `process` sets it
         self.operations = Operations(engine, self.writing)
         self.link_limits = Limits()
+        self.waiting = ""  # why the database of a fleet is not open yet
+        self.follower: Follower | None = None
+        self.charge: Callable[[Recovered], None] = lambda _recovered: None
+        self.replica = ""  # this machine's name in its fleet
         self.refused = ""  # why the configuration file as it stands was not taken
         self.started = time.time()
         self.vault = vault
@@ -140,7 +146,18 @@ class House:
             "shipping": self._shipping_ready(),
             "engines": self._engines_ready(answered),
             "disk": self._disk_ready(),
+            **self._limits(answered),
         }
+
+    @staticmethod
+    def _limits(answered: dict[int, WorkerMetrics]) -> dict[str, tuple[bool, str]]:
+        """In a fleet: whether its limits are shared now. Without that a machine serves on, by its own part of them."""
+        fleets = {slot: metrics.fleet for slot, metrics in answered.items() if metrics.fleet is not None}
+        if not fleets:
+            return {}
+        if away := [f"w{slot:02d}" for slot, fleet in sorted(fleets.items()) if not fleet.up]:
+            return {"limits": (True, f"the shared limits are out of reach of {', '.join(away)}: each has its own part")}
+        return {"limits": (True, f"shared by {max(fleet.workers for fleet in fleets.values())} workers")}
 
     def _workers_ready(self) -> tuple[bool, str]:
         wanted, there, current = self.bus.workers, len(self.bus.peers), self.current()
@@ -150,6 +167,9 @@ class House:
         return True, f"{wanted} of {wanted} at config {self.bus.config_revision}, keys {self.bus.key_revision}"
 
     async def _database_ready(self) -> tuple[bool, str]:
+        if self.waiting:
+            return False, f"{self.waiting}; workers serve what they know, and control waits for it"
+
         def ask() -> None:
             with reading(self.engine) as connection:
                 connection.execute(select(1))

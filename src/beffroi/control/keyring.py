@@ -102,7 +102,7 @@ def change(
         known: from names of models to ids.
 
     Raises:
-        BadRequest: as `make`, or it is revoked. RevisionChanged: another revision is there. Conflict: a file keeps it.
+        BadRequest: as `make`, or it is revoked. PreconditionFailed: another revision is there. Conflict: a file keeps it.
     """
     if row.revoked:
         raise BadRequest(f"{named(row)} is revoked; a new key can be made", param="id")

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,6 +21,9 @@ from sqlalchemy import Connection, Engine, Row, Select
 from beffroi.control import events, keyring
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus, elapsed_ms
+from beffroi.control.fleet import sharing
+from beffroi.control.fleet.follower import Follower
+from beffroi.control.fleet.replicas import Replica
 from beffroi.control.keyring import key_record, living
 from beffroi.control.keyshapes import Created, Key, KeyAsk, KeyChange, Revoked, RotateAsk, Rotated
 from beffroi.control.quotas.compiling import records
@@ -36,6 +40,7 @@ from beffroi.gateway.quota.terms import Spent
 from beffroi.store.administration import key_uses
 from beffroi.store.engine import reading
 from beffroi.store.tables import keys
+from beffroi.store.vault import Vault
 from beffroi.telemetry import logs
 
 ACKNOWLEDGE = 5.0  # seconds every worker gets
@@ -85,6 +90,8 @@ class Keys:
         self._budgets = budgets
         self._stores = stores
         self._turns = Turns()
+        self.follower: Follower | None = None
+        self.shared: Vault | None = None  # of a fleet, whose peppers are in its database
         self._quotas_behind = False  # what the files have of quotas is not what the database has
         self._owed: dict[str, KeyRecord] = {}  # in the database, and not in the files yet: the disk did not take them
 
@@ -118,6 +125,10 @@ class Keys:
             if delta is not None:
                 self._bus.send_delta(delta)
             return result, self._files.revision
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """The turn of whoever else changes what workers know, before every act that waits."""
+        return self._turns.take(urgent=True)
 
     async def keep_up(self) -> None:
         """Tell what the disk did not take as soon as it takes it, whether anybody asks for anything or not."""
@@ -287,6 +298,7 @@ class Keys:
 
         (key, *also), revision = await self.act(by, work, urgent=True)
         missing = await self.hold(revision)
+        late, fleet = await self.everywhere()
         took = elapsed_ms(started)
         count: int | None = None
         uncut: list[int] = []
@@ -297,19 +309,36 @@ class Keys:
                 count, uncut = count + ended, sorted({*uncut, *silent})
         if missing:
             raise self.unheard(f"{key.id} is revoked on disk", missing)
+        if late:
+            raise self.unheard_of(f"{key.id} is revoked in the database and on this machine", late, fleet)
         if uncut:
             raise NotAcknowledged(
                 f"all workers refuse {key.id}, but {_slots(uncut)} did not confirm within {ACKNOWLEDGE:.0f} s that its "
                 "open requests were cut; they may still run",
                 retry_after=1,
             )
-        return Revoked(key.id, key.public, key.name, self._bus.workers, took, count, [each.id for each in also])
+        return Revoked(key.id, key.public, key.name, self._bus.workers, took, count, [each.id for each in also], fleet)
 
     def unheard(self, done: str, missing: list[int]) -> NotAcknowledged:
         """What is said when a revocation is on disk and not on every worker."""
         return NotAcknowledged(
             f"{done}, but {len(missing)} of {self._bus.workers} workers ({_slots(missing)}) have "
             f"not confirmed it within {ACKNOWLEDGE:.0f} s; they may still honour it until they are back or restarted",
+            retry_after=1,
+        )
+
+    async def everywhere(self) -> tuple[list[Replica], int]:
+        """Those of the fleet that have not confirmed what is committed by now, and how many it has."""
+        return ([], 1) if self.follower is None else await self.follower.everywhere(ACKNOWLEDGE)
+
+    @staticmethod
+    def unheard_of(done: str, late: list[Replica], fleet: int) -> NotAcknowledged:
+        """What is said when a revocation has not reached every machine."""
+        those = ", ".join(f"{one.id} on {one.address}, last heard of {one.silent:.0f} s ago" for one in late)
+        return NotAcknowledged(
+            f"{done}, but {len(late)} of {fleet} replicas ({those}) have not confirmed it within {ACKNOWLEDGE:.0f} s. One that "
+            "has lost the database honours the key until it has it again, or until `server.trust_keys` is over; see to that "
+            "machine, and once nothing serves there any more take it off with `beffroi fleet forget`",
             retry_after=1,
         )
 
@@ -333,12 +362,16 @@ class Keys:
         """Make a new pepper for the keys to come; its id, and the workers that do not know it yet."""
 
         def run() -> tuple[int, KeyDelta]:
-            peppers = add_pepper(self._data, self._files.peppers)
-            newest = max(peppers)
             with self.engine.begin() as connection:
+                if self.shared is None:
+                    peppers = add_pepper(self._data, self._files.peppers)
+                    newest = max(peppers)
+                    secret = peppers[newest]
+                else:
+                    newest, secret = sharing.add_pepper(connection, self.shared)
                 action = f"{by.actor.door}:pepper:rotate"
                 events.record(connection, actor=by.actor.id, action=action, subject=str(newest))
-            return newest, self._files.append(peppers={newest: peppers[newest]})
+            return newest, self._files.append(peppers={newest: secret})
 
         async with self._turns.take():
             await self._catch_up()
@@ -397,20 +430,6 @@ class Keys:
         """What a key is called; its id where it is not known."""
         record = self._files.keys.get(key_id)
         return key_id if record is None else record.name
-
-    async def ids(self, reference: str) -> frozenset[str]:
-        """The keys that a filter means: one by its id or public id, or all of a name. Raises as `show`."""
-
-        def read() -> frozenset[str]:
-            with looking(self.engine, CONTROL, EVERY) as scope:
-                those = (
-                    scope.connection.execute(scope.select(keys, keys.c.id).where(keys.c.name == reference))
-                    .scalars()
-                    .all()
-                )
-                return frozenset(those or (keyring.find(scope, reference).id,))
-
-        return await self._read(read)
 
     async def _read(self, read: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, read)

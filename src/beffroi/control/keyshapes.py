@@ -175,6 +175,7 @@ class Revoked(msgspec.Struct, frozen=True):
 
     Attributes:
         also: ids of keys that it was rotated from and that were still accepted; they are refused with it.
+        replicas: how many Beffroi share the database; the workers of all of them refuse it.
         cut: open exchanges that were cut; None: they may finish.
     """
 
@@ -185,6 +186,7 @@ class Revoked(msgspec.Struct, frozen=True):
     milliseconds: float
     cut: int | None
     also: list[str]
+    replicas: int = 1
 
 
 class Rotated(msgspec.Struct, frozen=True):

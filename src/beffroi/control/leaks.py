@@ -250,8 +250,14 @@ async def sweep(service: Keys, ask: CriteriaAsk, by: By) -> Swept:
 
 
 async def _heard(service: Keys, revision: int, gone: list[Gone]) -> None:
-    if any(each.revoked for each in gone) and (missing := await service.hold(revision)):
-        raise service.unheard(f"{sum(each.revoked for each in gone)} keys are revoked on disk", missing)
+    if not any(each.revoked for each in gone):
+        return
+    many = sum(each.revoked for each in gone)
+    if missing := await service.hold(revision):
+        raise service.unheard(f"{many} keys are revoked on disk", missing)
+    late, fleet = await service.everywhere()
+    if late:
+        raise service.unheard_of(f"{many} keys are revoked in the database and on this machine", late, fleet)
 
 
 def _parts(names: Sequence[str]) -> Iterator[Sequence[str]]:

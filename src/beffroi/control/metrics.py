@@ -107,6 +107,33 @@ METRICS = (
         "Whether the worker keeps an engine out of its pool after failures.",
     ),
     Kind("beffroi_data_free_bytes", "gauge", (), "bytes", "Free space where the data directory is."),
+    Kind(
+        "beffroi_limits_up",
+        "gauge",
+        _W,
+        "1 or 0",
+        "Whether the centre of the shared limits answers this worker; at 0 the worker decides alone.",
+    ),
+    Kind(
+        "beffroi_limits_workers", "gauge", _W, "workers", "Workers of the whole fleet, as the centre last counted them."
+    ),
+    Kind("beffroi_limits_calls_total", "counter", _W, "calls", "Script calls that the centre of the limits answered."),
+    Kind("beffroi_limits_leases_total", "counter", _W, "leases", "Leases asked for, returned or told of."),
+    Kind(
+        "beffroi_limits_missed_total", "counter", _W, "answers", "Answers of the centre that did not come within 20 ms."
+    ),
+    Kind("beffroi_limits_opened_total", "counter", _W, "times", "How often the worker gave the centre up."),
+    Kind(
+        "beffroi_limits_alone_total",
+        "counter",
+        _W,
+        "requests",
+        "Requests admitted by the worker's own part of a limit.",
+    ),
+    Kind("beffroi_limits_lost_total", "counter", _W, "times", "How often the centre had lost what it knew."),
+    Kind(
+        "beffroi_limits_answer_seconds", "histogram", _W, "seconds", "How long the centre of the limits took to answer."
+    ),
 )
 
 

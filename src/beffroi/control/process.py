@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,51 +23,43 @@ from typing import Any
 import msgspec
 import uvicorn
 import uvloop
-from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from beffroi.config.load import Invalid
-from beffroi.control import keyring
 from beffroi.control.api.app import port_app, socket_app
 from beffroi.control.api.protocol import Bounded, protocol
 from beffroi.control.backups import Backups
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
-from beffroi.control.configuration import TAKEN, Configuration, Watch
+from beffroi.control.configuration import TAKEN, Watch
+from beffroi.control.fleet import sharing
+from beffroi.control.fleet.outage import Outage
+from beffroi.control.fleet.terms import Fleet
 from beffroi.control.house import House
 from beffroi.control.keys import Keys
-from beffroi.control.keyshapes import KeyAsk
+from beffroi.control.opening import Opening, StartRefused, follower
 from beffroi.control.quotas.alerts import Alerts
-from beffroi.control.quotas.compiling import records as compiled
-from beffroi.control.quotas.shipped import ship
 from beffroi.control.requests import Recent
 from beffroi.control.rotation.runner import Runner
 from beffroi.control.rotation.settings import mail_of, stores_of
 from beffroi.control.rotation.stores.choose import Stores
 from beffroi.control.shipping import Shipper
-from beffroi.control.snapshots import KeyFiles, load_peppers
-from beffroi.control.tenancy.organisations import closed
-from beffroi.control.tenancy.scope import CONTROL, EVERY, Scope, looking
-from beffroi.control.upgrade import Refused, bring_up
 from beffroi.control.webhooks.addresses import networks
 from beffroi.control.webhooks.courier import Courier
 from beffroi.core.errors import CountersUnavailable
-from beffroi.core.snapshot import Config, Damaged
-from beffroi.core.state import load_config
-from beffroi.store.copy import NotSound
-from beffroi.store.engine import open_engine, reading
-from beffroi.store.tables import DEFAULT
-from beffroi.store.vault import Vault, VaultError
+from beffroi.core.snapshot import Config
+from beffroi.store.notices import Notices
 from beffroi.telemetry import logs
 
 log = logs.Logger("control")
 READERS = 4  # threads that wait for the database on behalf of pages
 WRITERS = 2  # as many that wait to change it
 SERVING = 1.0  # seconds that the workers of a start get to be there before shipping begins without them
+AGAIN = 1.0  # seconds between two tries to open a database that was away at the start
+CHANNELS = ("beffroi", "beffroi_held")  # what PostgreSQL announces: a change; that a replica holds one
 ALERT = 3.0  # seconds between two looks at all budgets
 ALERT_SHARE = 50  # a look that took one second of CPU is followed by so many of rest
+SOON, LOOK = 0.25, 1.0  # seconds between two looks whether the shared counters know what the ledger knows
 FLUSH = 5.0  # seconds between two writes of the counters to the disk
-FIRST = "first"  # name of the key made when there is none
 
 
 class Arguments(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +69,8 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
         fd: the listening socket of the control port; host: the address it is bound to.
         ready_fd: one JSON line goes there, `{"ready": true, "first_key": "bf-…" or null, "port": …}`.
         config: path of the configuration file; resources: what was found at start, in its shape.
+        valkey: `url` and `prefix` of the limits that several machines share; None: they are this machine's own.
+        fleet: the database that several Beffroi share; None: SQLite in the data directory.
         fresh: the whole tree starts, so that every earlier worker is dead.
     """
 
@@ -89,15 +83,9 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
     ready_fd: int
     config: str | None = None
     resources: dict[str, Any] | None = None
+    fleet: Fleet | None = None
     fresh: bool = False
-
-
-class StartRefused(Exception):
-    """Control cannot start; the text is for the person who started it. `status` is the exit status."""
-
-    def __init__(self, reason: str, status: int) -> None:
-        super().__init__(reason)
-        self.status = status
+    valkey: dict[str, str] | None = None
 
 
 class _Server(uvicorn.Server):
@@ -134,7 +122,7 @@ def main() -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until somebody listens: the file is about to be read anyway
     try:
         require_loopback(arguments.host)
-        prepared = _Prepared(arguments)
+        prepared = Opening(arguments)
     except StartRefused as error:
         print(f"beffroi: {error}", file=sys.stderr)
         return error.status
@@ -143,61 +131,10 @@ def main() -> int:
     return 0
 
 
-class _Prepared:
-    """All that must be on disk before a worker may start; blocking."""
-
-    def __init__(self, arguments: Arguments) -> None:
-        data = Path(arguments.data)
-        self.engine: Engine = open_engine(data / "beffroi.db")
-        try:
-            bring_up(data, self.engine)
-        except Refused as error:
-            raise StartRefused(str(error), 1) from None
-        except (OSError, NotSound) as error:
-            raise StartRefused(
-                f"the data directory {data} cannot be backed up before it is migrated: {error}", 1
-            ) from None
-        path = None if arguments.config is None else Path(arguments.config)
-        self.refused = ""
-        try:
-            self.configuration = Configuration(data, self.engine, path, arguments.resources)
-            self.config = self._publish(data, arguments.fresh)
-            self.vault = Vault.open(data)
-            self.first_key, self.files = self._keys(data)
-        except (OSError, Damaged, VaultError) as error:
-            raise StartRefused(f"the data directory {data} cannot be used: {error}", 1) from None
-
-    def _publish(self, data: Path, fresh: bool) -> Config:
-        try:
-            return self.configuration.publish()
-        except Invalid as error:
-            if fresh:
-                raise StartRefused(f"the configuration is refused\n{error}", 2) from None
-            self.refused = str(error)  # workers serve from the one before; so does the control that takes over
-            self.configuration.refused(error)
-            return load_config(data)
-
-    def _keys(self, data: Path) -> tuple[str | None, KeyFiles]:
-        records = keyring.load(self.engine)
-        peppers = load_peppers(data, create=not records)
-        with reading(self.engine) as connection:
-            suspended = closed(connection)
-        ship(self.engine)
-        with looking(self.engine, CONTROL, EVERY) as scope:
-            quotas = compiled(scope)
-        if records:
-            return None, KeyFiles(data, records, peppers, quotas, suspended)
-        newest = max(peppers)
-        with self.engine.begin() as connection:
-            scope = Scope(connection, CONTROL, DEFAULT)
-            row, text = keyring.make(scope, KeyAsk(name=FIRST), None, (newest, peppers[newest]))
-        return text, KeyFiles(data, [keyring.key_record(row)], peppers, quotas, suspended)
-
-
 class _Control:
     """The running process."""
 
-    def __init__(self, arguments: Arguments, prepared: _Prepared) -> None:
+    def __init__(self, arguments: Arguments, prepared: Opening) -> None:
         data = Path(arguments.data)
         self._arguments = arguments
         self._prepared = prepared
@@ -206,10 +143,16 @@ class _Control:
         self._reads = ThreadPoolExecutor(READERS, "reads")
         self._writes = ThreadPoolExecutor(WRITERS, "writes")
         zone = prepared.config.settings.time_zone
-        self._budgets = Budgets(data, zone=zone, quotas=prepared.files.quotas.values())
+        self._budgets = Budgets(data, zone=zone, quotas=prepared.files.quotas.values(), valkey=arguments.valkey)
         self._alerts = Alerts(prepared.engine, self._budgets)
         recent = Recent()
-        self._shipper = Shipper(prepared.engine, data / "journal", charge=self._budgets.charge, settled=recent.add)
+        self._shipper = Shipper(
+            prepared.engine,
+            data / "journal",
+            replica=prepared.replica,
+            charge=self._budgets.charge,
+            settled=recent.add,
+        )
         self._bus = Bus(arguments.workers, prepared.config.revision, prepared.files.revision, self._joined)
         configuration = prepared.configuration
         stores = Stores(lambda: stores_of(configuration.source), lambda: configuration.source.base)
@@ -232,6 +175,13 @@ class _Control:
             config=prepared.config,
         )
         self._house.refused = prepared.refused
+        self._house.waiting = prepared.waiting
+        self._follower = keys.follower = follower(prepared, self._bus, keys, self._acts, self._reads)
+        self._house.follower = self._follower
+        self._house.replica = prepared.replica
+        self._house.charge = self._budgets.charge
+        keys.shared = None if prepared.member is None else prepared.vault
+        self._open = asyncio.Event()
         self._house.address = self._address
         self._rotations = Runner(
             keys, stores, lambda: mail_of(configuration.source), complete=self._complete, address=self._address
@@ -272,12 +222,19 @@ class _Control:
         servers = self._servers()
         tasks = [asyncio.create_task(server.serve([sock]), name=sock.family.name) for server, sock in servers]
         tasks.append(asyncio.create_task(watch.run(self._prepared.config.revision), name="watch"))
-        tasks.append(asyncio.create_task(self._ship(), name="shipping"))
-        tasks.append(asyncio.create_task(self._keep_house(), name="housekeeping"))
-        tasks.append(asyncio.create_task(self._alert(), name="alerts"))
-        tasks.append(asyncio.create_task(self._courier.run(), name="webhooks"))
-        tasks.append(asyncio.create_task(self._house.keys.keep_up(), name="keys"))
-        tasks.append(asyncio.create_task(self._rotations.run(), name="rotations"))
+        tasks.append(asyncio.create_task(self._come_to_open(), name="database"))
+        for name, work in (
+            ("shipping", self._ship),
+            ("housekeeping", self._keep_house),
+            ("webhooks", self._courier.run),
+            ("following", self._follow),
+            ("alerts", self._alert),
+            ("keys", self._house.keys.keep_up),
+            ("rotations", self._rotations.run),
+        ):
+            tasks.append(asyncio.create_task(self._once_open(work), name=name))
+        if self._budgets.shared:
+            tasks.append(asyncio.create_task(self._once_open(self._fill), name="shared limits"))
         self._say_ready()
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -319,6 +276,42 @@ class _Control:
             proxy_headers=False,
         )
 
+    async def _come_to_open(self) -> None:
+        """Open a database that was away at the start; all that needs it waits for this."""
+        while self._prepared.waiting:
+            await asyncio.sleep(AGAIN)
+            try:
+                await self._blocking(self._prepared.open)
+            except SQLAlchemyError as error:
+                self._house.waiting = self._prepared.waiting = sharing.why(error, self._prepared.shown)
+        self._house.waiting = ""
+        self._open.set()
+        await asyncio.get_running_loop().create_future()
+
+    async def _once_open(self, work: Callable[[], Awaitable[None]]) -> None:
+        await self._open.wait()
+        await work()
+
+    async def _follow(self) -> None:
+        """Follow changes; in a fleet also hear of them, and move on how long this machine may go on alone."""
+        member = self._prepared.member
+        if member is None:
+            await self._follower.run()
+            return
+        loop = asyncio.get_running_loop()
+
+        def heard(channel: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._follower.hear, channel)
+
+        notices = Notices(member.url, CHANNELS, heard)
+        notices.start()
+        outage = Outage(self._data, member.fleet, self._follower, self._shipper)
+        try:
+            await asyncio.gather(self._follower.run(), outage.run())
+        finally:
+            await asyncio.to_thread(notices.stop)
+
     async def _ship(self) -> None:
         """Ship as soon as all workers serve, which comes first: what a killed tree left can keep a core busy for a while."""
         await self._bus.hold_config(0, SERVING)
@@ -327,7 +320,7 @@ class _Control:
 
     async def _keep_house(self) -> None:
         """Budgets follow the ledger once it has all that earlier workers left; then their file is kept on the disk."""
-        if self._arguments.fresh:
+        if self._arguments.fresh and not self._budgets.shared:
             with contextlib.suppress(TimeoutError):
                 await self._shipper.caught_up()
             keys = tuple(self._prepared.files.keys.values())
@@ -336,6 +329,17 @@ class _Control:
             await asyncio.sleep(FLUSH)
             await self._house.blocking(self._budgets.settle)
             await self._house.blocking(self._budgets.flush)
+
+    async def _fill(self) -> None:
+        """In a fleet: whenever the shared counters are new or were lost, tell them what the ledger knows."""
+        pause = SOON
+        with contextlib.suppress(TimeoutError):
+            await self._shipper.caught_up()
+        while True:
+            await asyncio.sleep(pause)
+            keys = tuple(self._prepared.files.keys.values())
+            filled = await self._house.blocking(partial(self._budgets.fill, self._prepared.engine, keys))
+            pause = LOOK if filled or pause >= LOOK else pause * 2
 
     async def _alert(self) -> None:
         """Look at budgets every few seconds, more seldom where there are so many that it would keep a core busy."""
@@ -383,6 +387,8 @@ class _Control:
         await self._house.backups.close()
         await self._bus.close()
         await asyncio.get_running_loop().run_in_executor(None, partial(self._shipper.stop))
+        if self._prepared.member is not None and not self._prepared.waiting:
+            await self._house.blocking(self._prepared.leave)
         self._acts.shutdown()
         self._writes.shutdown()
         self._reads.shutdown(cancel_futures=True)

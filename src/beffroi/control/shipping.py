@@ -126,6 +126,11 @@ class Shipper:
             fault = "the shipping thread has ended"
         return Progress(self._behind, time.monotonic() - self._complete_at, self._records, fault)
 
+    @property
+    def complete_at(self) -> float | None:
+        """When the last look that took in everything began (`time.monotonic()`); None: there was none yet."""
+        return self._complete_at if self._complete else None
+
     @contextmanager
     def still(self) -> Iterator[None]:
         """For as long as this lasts no row is shipped, no place moves and no segment goes; waits for the look in progress."""

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from beffroi import __version__
 from beffroi.control import archive, stage
@@ -19,7 +20,7 @@ from beffroi.control.events import record as record_event
 from beffroi.control.snapshots import replace_file
 from beffroi.control.stage import Moment
 from beffroi.core.layout import BACKUPS, FORMAT, FORMAT_FILE, VERSION_FILE, too_new, written_by
-from beffroi.store.engine import HEAD, current, knows, upgrade
+from beffroi.store.engine import HEAD, current, knows, lowest, upgrade
 from beffroi.telemetry import logs
 
 log = logs.Logger("control.upgrade")
@@ -51,6 +52,41 @@ def bring_up(data: Path, engine: Engine) -> None:
             _note(engine, {"release": before, "revision": found}, made)
     _raise_to(data / FORMAT_FILE, FORMAT)
     if before != __version__:
+        replace_file(data / VERSION_FILE, f"{__version__}\n".encode())
+
+
+def bring_up_shared(data: Path, engine: Engine) -> None:
+    """Migrate the database of a fleet if need be; of several that start at once, one does.
+
+    Releases overlap while machines are upgraded one by one: a newer one has migrated, and this one serves on beside it as
+    long as what it needs is still there (`floor`). No backup is made here: pg_dump makes one, and the fleet serves on.
+
+    Raises:
+        Refused: the release is too old for the database, or a step failed, which leaves all as it was.
+        SQLAlchemyError: the database is away.
+    """
+    found = current(engine)
+    if found is not None and not knows(found) and (floor := lowest(engine)) > int(HEAD):
+        raise Refused(
+            f"The database was migrated by a newer Beffroi (ledger revision {found}) that leaves nothing to releases below "
+            f"revision {floor:04d}; this is Beffroi {__version__}, which knows {HEAD}. Install the newer release here too."
+        )
+    if found is None or knows(found):
+        try:
+            upgrade(engine)
+        except (InterfaceError, OperationalError):
+            raise  # it went away, or a table stayed in use: the next try
+        except (SQLAlchemyError, ArithmeticError, LookupError, ValueError) as error:
+            log.error("migrating the database failed", exc_info=error)
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise Refused(
+                f"The database could not be brought from revision {found} to {HEAD}: {why}\nIt was left as it was, and the "
+                "machines that run the release before serve on. Go on with that release."
+            ) from error
+        if found not in (None, HEAD):
+            log.info("the database was migrated", before=found, after=HEAD)
+    _raise_to(data / FORMAT_FILE, FORMAT)
+    if written_by(data) != __version__:
         replace_file(data / VERSION_FILE, f"{__version__}\n".encode())
 
 

@@ -53,15 +53,19 @@ class Report(msgspec.Struct):
     notes: list[str] = msgspec.field(default_factory=list)
 
 
-def verify(engine: Engine, directory: Path) -> Report:
-    """Check the segments below `directory` and the ledger in `engine`. Blocks; reads every segment and every row."""
+def verify(engine: Engine, directory: Path, replica: str = "") -> Report:
+    """Check the segments below `directory` and the ledger in `engine`. Blocks; reads every segment and every row.
+
+    Args:
+        replica: whose journal it is, where several ship into one ledger; of the others the ledger's counts are checked.
+    """
     dead = {boot for boot, found in files.find(directory).items() if not files.is_alive(found)}
     boots = files.find(directory)
     opened = {found.key: fd for segments in boots.values() for found in segments if (fd := _open(found)) is not None}
     try:
         report = Report()
-        with reading(engine) as connection:
-            _Check(connection, report, dead, opened).run(boots)
+        with reading(engine, patient=True) as connection:
+            _Check(connection, report, dead, opened, replica).run(boots)
     finally:
         for fd in opened.values():
             os.close(fd)
@@ -79,13 +83,17 @@ def _open(found: Found) -> int | None:
 class _Check:
     """One run, over one consistent view of the ledger and files that cannot vanish any more."""
 
-    def __init__(self, connection: Connection, report: Report, dead: set[str], opened: dict[str, int]) -> None:
+    def __init__(
+        self, connection: Connection, report: Report, dead: set[str], opened: dict[str, int], replica: str
+    ) -> None:
         self._connection = connection
+        self._replica = replica
         self._report = report
         self._dead = dead
         self._fds = opened
         self._places = load_places(connection)
-        self._open = {key: found.boot for key, found in load_open(connection).items()}
+        self._open = {key: found.boot for key, found in load_open(connection, replica).items()}
+        self._elsewhere = Counter(found.boot for key, found in load_open(connection).items() if key not in self._open)
         self._intents: dict[Key, str] = {}  # not shipped yet: by boot
         self._settlements: Counter[Key] = Counter()  # not shipped yet
 
@@ -193,10 +201,11 @@ class _Check:
             report.refused += states["refused"]
             report.recovered += states["recovered"]
         self._unmatched()
-        open_ = Counter(self._open.values())
+        open_ = Counter(self._open.values()) + self._elsewhere
         newest: dict[str, Place] = {}
         for place in sorted(self._places.values(), key=lambda place: place.segment):
             newest[place.boot] = place
+        mine = {place.boot for place in load_places(self._connection, self._replica).values()}
         for boot, place in newest.items():
             states = rows.get(boot, Counter())
             accounted = states["settled"] + states["recovered"] + open_[boot]
@@ -205,7 +214,7 @@ class _Check:
             settled = states["settled"] + states["unmatched"]
             if settled != place.settlements:
                 self._finding(f"boot {boot}: {place.settlements} settlements were shipped, the ledger holds {settled}")
-            if boot not in boots and place.finished and open_[boot]:
+            if boot in mine and boot not in boots and place.finished and open_[boot]:
                 self._finding(f"boot {boot} is dead and shipped, and {open_[boot]} of its intents are not settled")
         for boot in rows.keys() - newest.keys():
             self._finding(f"boot {boot} has rows in the ledger, and shipping has no record of it")

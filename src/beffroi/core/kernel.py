@@ -5,11 +5,12 @@ In: `beffroi._native`, and BEFFROI_NATIVE=0 where it shall not be used. Out: `KE
 A function of it that answers None has not recognised its input as plain; its twin then reads the same bytes.
 """
 
+import fcntl
 import importlib
 import os
 from typing import Protocol, cast
 
-INTERFACE = 1  # that of native/module.c: a build of other sources is left alone
+INTERFACE = 2  # that of native/module.c: a build of other sources is left alone
 
 
 class Kernel(Protocol):
@@ -36,14 +37,20 @@ class Kernel(Protocol):
 
     def glance_chat(
         self, body: bytes, max_depth: int, /
-    ) -> tuple[str, bool, bool, int, int | None, str | None, tuple[str, ...]] | None:
-        """A plain chat request: model, stream, whether usage was asked for, n, bound, user, names of its fields."""
+    ) -> tuple[str, bool, bool, int, int | None, str | None, tuple[str, ...], bool] | None:
+        """A plain chat request: model, stream, whether usage was asked for, n, bound, user, names of its fields.
+
+        The last: whether its bytes alone show that the guard's structure layer has nothing to look at.
+        """
         ...
 
     def edit_answer(
-        self, body: bytes, answer_id: bytes, model: bytes, kind: bytes, backend: bytes, /
-    ) -> tuple[bytes, int, int, int, int] | None:
-        """A plain answer with these fields set (JSON each) and usage that adds up; prompt, cached, completion, reasoning."""
+        self, body: bytes, prefix: bytes, request_id: str, model: bytes, kind: bytes, backend: bytes, /
+    ) -> tuple[bytes, int, int, int, int, bool, bool] | None:
+        """A plain answer with these fields set and usage that adds up; prompt, cached, completion, reasoning.
+
+        Then whether a choice ends with "stop", and whether thoughts may be among what was said.
+        """
         ...
 
     def regular_events(
@@ -54,6 +61,45 @@ class Kernel(Protocol):
 
     def frame_record(self, kind: int, sequence: int, payload: bytes, /) -> bytes:
         """As `core.record` frames a payload."""
+        ...
+
+    def lockf_now(self, fd: int, command: int, length: int, start: int, /) -> None:
+        """`fcntl.lockf` with LOCK_EX | LOCK_NB or LOCK_UN, from the beginning of the file.
+
+        Raises:
+            OSError: another process holds it, or the file cannot be locked.
+        """
+        ...
+
+    def take_words(
+        self,
+        buffer: object,
+        spent: int,
+        column: int,
+        parts: tuple[int, ...],
+        tokens: int,
+        output: int,
+        bound: int,
+        estimate: int,
+        /,
+    ) -> int | None:
+        """As `quota.table.Table.take` with the region's word SPENT: requests left; None: over a limit, or not plain."""
+        ...
+
+    def give_words(
+        self,
+        buffer: object,
+        spent: int,
+        column: int,
+        moved: bool,
+        tokens: int,
+        output: int,
+        bound: int,
+        estimate: int,
+        cost: int,
+        /,
+    ) -> bool:
+        """As `quota.table.Table.give`, of differences; False: not plain, and nothing was changed."""
         ...
 
     def request_id(self, high: int, low: int, /) -> str:
@@ -73,3 +119,5 @@ def load() -> Kernel | None:
 
 
 KERNEL = load()
+lockf = KERNEL.lockf_now if KERNEL else fcntl.lockf
+"""A record lock that is tried without waiting, or let go."""

@@ -7,6 +7,8 @@ An exchange keeps the view it began with, so no request ever sees a mixture of t
 
 import asyncio
 
+import msgspec
+
 from beffroi.core.clock import Clock
 from beffroi.core.exchange import Exchange
 from beffroi.core.ids import RequestIds
@@ -26,10 +28,11 @@ from beffroi.wire.openai import models as model_pages
 class Model:
     """One public model, ready for the hot path."""
 
-    __slots__ = ("fallbacks", "metrics", "pool", "spec", "upstream")
+    __slots__ = ("fallbacks", "metrics", "pool", "quoted", "spec", "upstream")
 
     def __init__(self, spec: ModelSpec, pool: Pool, metrics: ModelMetrics) -> None:
         self.spec = spec
+        self.quoted = msgspec.json.encode(spec.id)  # its name as JSON
         self.pool = pool
         self.metrics = metrics
         self.upstream = {target.engine: target.model for target in spec.targets}

@@ -16,7 +16,7 @@ import socket
 import ssl
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -30,14 +30,19 @@ from beffroi.gateway.house import House, Keys
 from beffroi.gateway.journal.spool import Journal
 from beffroi.gateway.link import Link
 from beffroi.gateway.quota.counters import MappedCounters
+from beffroi.gateway.quota.port import Counters
 from beffroi.gateway.server import ClientConnection
 from beffroi.gateway.stopwatch import ONE_IN, Flow, timed_flow
 from beffroi.gateway.sweep import sweep
 from beffroi.telemetry import logs
 from beffroi.telemetry.logs import configure
-from beffroi.telemetry.metrics import WorkerMetrics
+from beffroi.telemetry.metrics import FleetMetrics, WorkerMetrics
+
+if TYPE_CHECKING:
+    from beffroi.gateway.quota.fleet import FleetCounters
 
 SWEEP_SECONDS = 1.0
+CENTRE_SECONDS = 1.0  # that a start waits for the centre of the limits: without it, it goes by the failure matrix
 BACKLOG = 4096
 _log = logs.Logger("beffroi.gateway")
 
@@ -52,16 +57,11 @@ class Worker:
         number, boot = int(child["worker"]), str(child["boot"])
         config = load_config(self.data)
         clock = SystemClock()
-        zone = config.settings.time_zone
-        counters = MappedCounters(
-            self.data / "counters.bin", worker=number, workers=int(child["workers"]), clock=clock, zone=zone
-        )
-        counters.reset_worker(number)
+        metrics = WorkerMetrics(number, boot)
+        counters = self._counters(metrics, clock, config.settings.time_zone)
         # A settlement's counters are written in the journal's turn: together, and before the last byte leaves.
         journal = Journal(self.data / "journal", worker=number, boot=boot, loop=loop, before_then=counters.gather())
-        self.house = House(
-            config, Keys(load_keys(self.data)), journal, counters, WorkerMetrics(number, boot), clock, loop
-        )
+        self.house = House(config, Keys(load_keys(self.data)), journal, counters, metrics, clock, loop)
         self._standing = standing.Watch(self.data, self.house)
         self._standing.look()
         self.connections: set[ClientConnection] = set()
@@ -74,6 +74,24 @@ class Worker:
         self._due = 0.0
         self._walks = 0
         self._timed = timed_flow(handle, self.house.metrics, clock)
+
+    def _counters(self, metrics: WorkerMetrics, clock: SystemClock, zone: str) -> Counters:
+        """Limits of this machine alone, or those that several share."""
+        child, number = self.child, int(self.child["worker"])
+        self._fleet: FleetCounters | None = None
+        if valkey := child.get("valkey"):
+            from beffroi.gateway.quota import fleet  # noqa: PLC0415 - its library is an extra
+
+            metrics.fleet = FleetMetrics()
+            self._fleet = fleet.FleetCounters(
+                valkey["url"], prefix=valkey["prefix"], clock=clock, zone=zone, loop=self.loop, metrics=metrics.fleet
+            )
+            return self._fleet
+        mapped = MappedCounters(
+            self.data / "counters.bin", worker=number, workers=int(child["workers"]), clock=clock, zone=zone
+        )
+        mapped.reset_worker(number)
+        return mapped
 
     # what control asks -------------------------------------------------------------------------------------------
 
@@ -162,6 +180,9 @@ class Worker:
         self.loop.add_signal_handler(signal.SIGTERM, self.stop)
         self.loop.add_signal_handler(signal.SIGINT, self.stop)
         self.link.start()
+        if self._fleet is not None:
+            self._fleet.start()
+            await self._fleet.ready(CENTRE_SECONDS)
         self._due = self.loop.time() + SWEEP_SECONDS
         self._sweep()
         gc.collect()
@@ -180,6 +201,8 @@ class Worker:
         self.link.close()
         house.journal.close()
         house.counters.close()
+        if self._fleet is not None:
+            await self._fleet.stop()
 
     def stop(self) -> None:
         """Begin to drain; a second call ends the wait."""

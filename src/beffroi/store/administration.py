@@ -110,7 +110,7 @@ admin_keys = Table(
     _text("public"),
     Column("hash", LargeBinary, nullable=False),
     Column("pepper_id", Integer, nullable=False),
-    _int("expires_at", null=True),
+    _int("expires_at"),
     _int("created_at"),
     _text("created_by"),
     _int("revoked_at", null=True),

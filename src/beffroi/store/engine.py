@@ -71,11 +71,17 @@ def _begin(connection: Connection) -> None:
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
-    """A connection with one consistent view of the database; it neither waits for a writer nor holds one up."""
+def reading(engine: Engine, *, patient: bool = False) -> Iterator[Connection]:
+    """A connection with one consistent view of the database; it neither waits for a writer nor holds one up.
+
+    Args:
+        patient: a statement may take as long as it takes.
+    """
     with engine.connect().execution_options(reading=True) as connection:
         if is_server(engine):
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            if patient:
+                server.patiently(connection)
         yield connection
 
 
@@ -144,6 +150,12 @@ def current(engine: Engine) -> str | None:
         if is_server(engine):
             raise
         return None  # a file without tables
+
+
+def lowest(engine: Engine) -> int:
+    """The oldest revision whose release can still serve this database; a migration that takes something away raises it."""
+    with reading(engine) as connection:
+        return connection.scalar(text("SELECT number FROM revisions WHERE name = 'floor'")) or 0
 
 
 def downgrade(engine: Engine, revision: str) -> None:

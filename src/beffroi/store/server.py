@@ -7,13 +7,24 @@ a database that is gone: connecting 5 s, a lock 10 s, a statement 60 s, an answe
 
 import ipaddress
 import ssl
+import time
+from functools import partial
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.pool import ConnectionPoolEntry
 
 CONNECT_S, LOCK_S, STATEMENT_S, ANSWER_S = 5.0, 10, 60, 70.0
+IDLE_S = 2.0  # seconds after which a connection of the pool is asked whether it lives
 POOL, MORE = 6, 6  # connections kept, and those that a rush may add; of each replica
 _MIGRATING_S = 300  # how long a start waits for another one that migrates
 # Numbers of advisory locks, of this program's own choosing: "BEFF" and a count.
@@ -86,23 +97,50 @@ def open_server(text: str, *, read_only: bool = False) -> Engine:
         arguments["unix_sock"] = f"{socket}/.s.PGSQL.{url.port or 5432}"
     else:
         arguments["ssl_context"] = _ssl(url)
-    engine = create_engine(
-        url.set(drivername="postgresql+pg8000", query={}),
-        connect_args=arguments,
-        pool_size=POOL,
-        max_overflow=MORE,
-        pool_timeout=CONNECT_S,
-        pool_recycle=1800,
-        pool_pre_ping=True,
-        hide_parameters=True,  # no row of anybody's in an error's text
-    )
-    event.listen(engine, "connect", _set_up)
+    try:
+        engine = create_engine(
+            url.set(drivername="postgresql+pg8000", query={}),
+            connect_args=arguments,
+            pool_size=POOL,
+            max_overflow=MORE,
+            pool_timeout=CONNECT_S,
+            pool_recycle=1800,
+            hide_parameters=True,  # no row of anybody's in an error's text
+        )
+    except ModuleNotFoundError:
+        raise BadUrl("PostgreSQL needs what `pip install 'beffroi[fleet]'` adds to a plain install") from None
+    event.listen(engine, "checkout", partial(_set_up, engine.dialect.loaded_dbapi.Error))
     event.listen(engine, "handle_error", _name_error, retval=True)
     return engine
 
 
-def _set_up(connection: Any, _record: object) -> None:
-    connection._usock.settimeout(ANSWER_S)  # noqa: SLF001 - the driver has one time-out for connecting and for answers
+def _set_up(errors: type[Exception], connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+    """A connection that has lain for a while is asked whether it lives, so that no act is the one to find out."""
+    now = time.monotonic()
+    used = record.info.setdefault("used", now)
+    record.info["used"] = now
+    try:
+        if now - used > IDLE_S:
+            connection._usock.settimeout(CONNECT_S)  # noqa: SLF001 - the driver has one time-out, for connecting and answers
+            cursor = connection.cursor()
+            cursor.execute("SELECT 1")
+            connection.rollback()
+        connection._usock.settimeout(ANSWER_S)  # noqa: SLF001
+    except (errors, OSError, AttributeError) as error:  # AttributeError: of one that was closed
+        record.info.pop("used", None)
+        raise DisconnectionError(str(error)) from error
+
+
+def patiently(connection: Connection) -> None:
+    """Until this transaction ends a statement may take as long as it takes."""
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    driver: Any = connection.connection.driver_connection
+    driver._usock.settimeout(None)  # noqa: SLF001 - as above; keep-alives of TCP notice a server that is gone
+
+
+def is_of_server(error: DBAPIError) -> bool:
+    """Whether PostgreSQL, or the way to it, is what failed."""
+    return type(error.orig).__module__.startswith("pg8000")
 
 
 def _name_error(context: ExceptionContext) -> BaseException | None:
@@ -154,7 +192,7 @@ def alone(connection: Connection) -> None:
     if connection.dialect.name != "postgresql":
         return
     run = connection.exec_driver_sql
-    run("SET LOCAL statement_timeout = 0")
+    patiently(connection)
     run(f"SET LOCAL lock_timeout = '{_MIGRATING_S}s'")
     run(f"SELECT pg_advisory_xact_lock({MIGRATION})")
     run(f"SET LOCAL lock_timeout = '{LOCK_S}s'")

@@ -25,6 +25,7 @@ class Plan:
         warm: the data directory holds this very configuration, from an earlier start: workers begin without waiting for
             control to write it (D13).
         fleet: what control is told of the database that several Beffroi share (control.fleet.terms); None: SQLite.
+        valkey: `url` and `prefix` of the limits that several machines share; None: limits are this machine's own.
         engine: what the embedded engine is told (see `beffroi.embedded.process`); None: it is not started.
         worker_module, control_module, engine_module: what the children run: modules with a `main`.
     """
@@ -40,6 +41,7 @@ class Plan:
     resources: dict[str, Any] | None = None
     warm: bool = False
     fleet: dict[str, Any] | None = None
+    valkey: dict[str, str] | None = None
     engine: dict[str, Any] | None = None
     worker_module: str = WORKER
     control_module: str = CONTROL

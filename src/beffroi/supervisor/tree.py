@@ -139,6 +139,7 @@ class Supervisor:
             "config": None if plan.config is None else str(plan.config),
             "resources": plan.resources,
             "fleet": plan.fleet,
+            "valkey": plan.valkey,
             "fresh": True,
         }
         return Child("control", plan.control_module, arguments, fds=(door.fileno(),), announces=True)
@@ -152,6 +153,7 @@ class Supervisor:
             "data": str(plan.data),
             "fd": fd,
             "tls": plan.tls,
+            "valkey": plan.valkey,
         }
         return Child(f"w{slot:02}", plan.worker_module, arguments, fds=(fd,))
 

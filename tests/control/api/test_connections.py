@@ -13,11 +13,15 @@ from pathlib import Path
 import pytest
 import uvicorn
 from click.testing import CliRunner
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from beffroi.cli.main import main
-from beffroi.control.api import protocol
-from beffroi.control.api.problems import problem
+from beffroi.control.api import protocol, reading
+from beffroi.control.api.problems import HANDLERS, problem
 from tests.control.fakes import Control, control
 
 pytestmark = pytest.mark.anyio
@@ -134,3 +138,29 @@ async def test_too_many_calls_at_once_are_told_so_as_json(tmp_path: Path) -> Non
         go.set()
         assert (await first).startswith(b"HTTP/1.1 200 ")
         assert (await ask()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_body_that_does_not_come_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """408, and the connection is closed: nobody is held up by a byte at a time."""
+    monkeypatch.setattr(reading, "BODY_SECONDS", 0.3)
+
+    async def takes(request: Request) -> Response:
+        return Response(await reading.content(request, 1000))
+
+    app = Starlette(routes=[Route("/", takes, methods=["POST"])], exception_handlers=HANDLERS)
+    async with served(tmp_path, protocol.Bounded(app)) as path:
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n")
+
+        async def drip() -> None:
+            with suppress(OSError):
+                while True:
+                    await asyncio.sleep(0.05)
+                    writer.write(b"x")
+
+        dripping = asyncio.create_task(drip())
+        answer = await asyncio.wait_for(reader.read(), 3)
+        dripping.cancel()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "request_timeout"
+        writer.close()

@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is done to every call: pages, conditions, keys that make a repetition harmless, bounds of what is said. On real sockets."""
 
-import json
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -157,32 +154,6 @@ def test_a_body_that_is_none_is_refused(running: Control, body: bytes, status: i
     assert (answer.status, answer.json["status"]) == (status, status)
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json["detail"]
-
-
-def test_a_body_that_does_not_come_ends_in_time(running: Control) -> None:
-    """408, and the connection is closed: nobody is held up by a byte a second."""
-    with socket.socket(socket.AF_UNIX) as one:
-        one.connect(str(running.data / "control.sock"))
-        one.settimeout(15)
-        one.sendall(b"POST /api/v1/webhooks HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
-        began, done = time.monotonic(), threading.Event()
-
-        def drip() -> None:
-            while not done.wait(0.5):
-                try:
-                    one.sendall(b" ")
-                except OSError:
-                    return
-
-        dripping = threading.Thread(target=drip)
-        dripping.start()
-        answer = b""
-        while part := one.recv(65_536):
-            answer += part
-        done.set()
-        dripping.join()
-    assert answer.startswith(b"HTTP/1.1 408 ") and time.monotonic() - began < 13
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "request_timeout"
 
 
 def test_another_method_is_405_with_those_that_there_are(running: Control) -> None:

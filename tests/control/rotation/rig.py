@@ -157,7 +157,11 @@ class Rig:
         """The key that a worker which read the files now would know a text as; None: none that it accepts now."""
         base = load_keys(self.data)
         for record in base.keys:
-            if text and record.public == public_id(text) and record.hash == key_hash(text, base.peppers[record.pepper_id]):
+            if (
+                text
+                and record.public == public_id(text)
+                and record.hash == key_hash(text, base.peppers[record.pepper_id])
+            ):
                 ended = record.expires_at is not None and record.expires_at <= self.now
                 return None if record.revoked or ended else record
         return None

@@ -14,6 +14,7 @@ from beffroi.store import administration as a
 from beffroi.store import tables as t
 
 PROJECTS = ("p", "q")
+FAR = 9_000_000_000  # a moment that no job waits for
 SAME = "Same"  # every name
 
 
@@ -54,7 +55,7 @@ def fill(connection: Connection, organisations: Iterable[str]) -> None:
                 insert(t.projects).values(organisation=organisation, id=project, name=SAME, created_at=1)
             )
             _fill_project(connection, organisation, project, 1000 + 10 * index + place)
-    connection.execute(insert(a.tiers).values(_row(a.tiers, "*", "", 0, name="house")))
+    connection.execute(insert(a.tiers).values(_row(a.tiers, "*", "", 0, name="house", limits={})))
 
 
 def _fill_project(connection: Connection, organisation: str, project: str, number: int) -> None:
@@ -66,12 +67,14 @@ def _fill_project(connection: Connection, organisation: str, project: str, numbe
         a.members: {"email": "same@example.org", "role": "viewer"},
         a.service_accounts: {"name": mark, "role": "viewer"},
         a.ai_systems: {"name": mark},
-        a.admin_keys: {"role": "viewer"},
+        a.admin_keys: {"role": "viewer", "expires_at": FAR},
         a.tiers: {"name": project, "limits": {}},
-        a.quotas: {"id": f"quo_{mark}"},
+        a.quotas: {"id": f"quo_{mark}", "slot": number + 5},
         a.quota_terms: {"quota": f"quo_{mark}", "limits": {}},
         a.budget_alerts: {"budget": mark},
         a.key_uses: {"key_id": f"key_{mark}"},
+        a.outbox: {"webhook": f"webhooks-{mark}", "next_at": FAR},
+        a.rotations: {"next_at": FAR, "due_at": FAR},
         a.webhooks: {"url": "http://127.0.0.1:9/"},
     }
     for table in t.metadata.sorted_tables:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, Table, insert, select
 from beffroi.control.tenancy.permissions import MEANINGS, NARROWED, PERMISSIONS, Permission, Role, allowed
 from beffroi.control.tenancy.scope import EVERY, SOCKET, Actor, Scope, acting, looking
 from beffroi.control.tenancy.statements import HOW, NOT_OF_TENANTS
-from beffroi.core.errors import Conflict, ObjectNotFound, PermissionDenied, PreconditionFailed
+from beffroi.core.errors import BadRequest, Conflict, ObjectNotFound, PermissionDenied, PreconditionFailed
 from beffroi.store import administration as a
 from beffroi.store import tables as t
 from beffroi.store.engine import open_engine, upgrade
@@ -57,7 +57,9 @@ def test_every_table_says_how_it_is_kept_apart() -> None:
     for table in NOT_OF_TENANTS:
         assert "organisation" not in table.c
     for table, how in HOW.items():
-        assert how.project or how.through is not None or how.closed or how.own, f"{table.name}: who of one project may?"
+        assert how.project or how.through is not None or how.closed or how.own or how.maker, (
+            f"{table.name}: who of one project may?"
+        )
 
 
 def test_a_scope_sees_its_own_organisation_alone(engine: Engine) -> None:
@@ -104,7 +106,7 @@ def test_an_insert_has_its_organisation_and_cannot_have_another(engine: Engine) 
         with pytest.raises(TypeError):
             scope.insert(t.organisations)
     with acting(engine, SOCKET, EVERY) as scope:
-        with pytest.raises(TypeError, match="whose is it"):
+        with pytest.raises(BadRequest, match="name it"):
             scope.insert(a.service_accounts)
         scope.connection.execute(scope.insert(a.service_accounts, "b").values(**{**account, "id": "sva_2"}))
         assert seen(scope, a.service_accounts) == ["a", "b"]

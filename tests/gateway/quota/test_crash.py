@@ -25,6 +25,7 @@ from tests.gateway.quota.support import (
     counters,
     key,
 )
+from tests.native.mortal import Shared, mortal
 
 FULL = {
     "requests_per_minute": 1000,
@@ -65,14 +66,35 @@ class Fragile:
         return len(self.words)
 
 
-def _die_in(act: Callable[[], object], victim: MappedCounters, stores: int) -> bool:
+def _die_in(act: Callable[[], object], victim: MappedCounters, stores: int, shared: Shared | None) -> bool:
     """Whether `act` got as far as its `stores`th store, where it died."""
-    victim._table.words = Fragile(victim._table.words, stores)  # type: ignore[assignment]
+    words = Fragile(victim._table.words, stores)
+    victim._table.words = words  # type: ignore[assignment]
     try:
+        if shared is not None:
+            shared.counter = words
         act()
-    except Killed:
+    except (Killed, KeyboardInterrupt):
         return True
+    finally:
+        if shared is not None:
+            shared.counter = None
     return False
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The compiled arithmetic, in a build that can die."""
+    return mortal(tmp_path_factory.mktemp("mortal"))
+
+
+@pytest.fixture(params=["twin", "kernel"])
+def shared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Shared | None:
+    """Who does the arithmetic: the twin in Python, which is None, or the kernel."""
+    counted = Shared(request.getfixturevalue("built")) if request.param == "kernel" else None
+    for name in ("take_words", "give_words"):
+        monkeypatch.setattr(f"beffroi.gateway.quota.table.{name}", counted and counted.wrap(name))
+    return counted
 
 
 def _state(shared: MappedCounters) -> dict[str, int]:
@@ -88,7 +110,9 @@ ACTS: dict[str, Callable[[MappedCounters, Ticket], object]] = {
 
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("pause", [0, 3 * SECOND, 50 * SECOND, 2 * MINUTE, 2 * HOUR, 30 * DAY], ids=str)
-def test_a_worker_killed_before_any_store_leaves_counters_sound(path: Path, act: str, pause: int) -> None:
+def test_a_worker_killed_before_any_store_leaves_counters_sound(
+    path: Path, act: str, pause: int, shared: Shared | None
+) -> None:
     """Every store of reserve and settle, in the same slot and after the windows have moved."""
     stores = 0
     died = True
@@ -100,7 +124,7 @@ def test_a_worker_killed_before_any_store_leaves_counters_sound(path: Path, act:
         ticket = victim.reserve(FULL_KEY, "m", None, ASK)
         clock.pass_(pause)
         before = _state(other)
-        died = _die_in(partial(ACTS[act], victim, ticket), victim, stores)
+        died = _die_in(partial(ACTS[act], victim, ticket), victim, stores, shared)
         between = _state(other)
         if died:
             # Until it is cleared nothing may look freer than it is, but by what the dead process itself gives back.

@@ -73,9 +73,14 @@ def _app(house: House, operations: list[Operation], who: Who) -> Starlette:
         methods[operation.method] = operation
     routes = [_page(house, path, page) for path, page in {**pages.OPEN, DESCRIPTION: _describe()}.items()]
     keeper = Keeper(house)
-    routes += [_route(house, keeper, path, methods, who) for path, methods in by_path.items()]
+    routes += [_route(house, keeper, path, methods, who) for path, methods in sorted(by_path.items(), key=_rank)]
     routes += litellm.routes(house, who)
     return Starlette(routes=[*routes, *pages.closing(who)], exception_handlers=HANDLERS)
+
+
+def _rank(item: tuple[str, object]) -> list[bool]:
+    """A path whose part is a word goes before one that takes anything there, whichever was declared first."""
+    return [part.startswith("{") for part in item[0].split("/")]
 
 
 def _page(house: House, path: str, page: pages.Handler) -> Route:

@@ -146,7 +146,7 @@ async def list_engines(call: Call) -> Any:
 async def verify_journal(call: Call) -> Any:
     """Checksums and sequence of what is not shipped; one settlement for each intent."""
     house = call.house
-    return await house.blocking(lambda: ledger.verify(house.engine, house.data / "journal"))
+    return await house.blocking(lambda: ledger.verify(house.engine, house.data / "journal", house.replica))
 
 
 async def begin_backup(call: Call) -> Any:

@@ -8,12 +8,14 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from beffroi.core.errors import AuthenticationError, BeffroiError, InternalError
+from beffroi.store.server import is_of_server
 from beffroi.store.vault import VaultError
 from beffroi.telemetry import logs
 
@@ -75,6 +77,18 @@ async def not_stored(request: Request, error: Exception) -> Response:
     return problem(503, "storage_unavailable", detail, headers={"retry-after": "1"})
 
 
+async def not_answered(request: Request, error: Exception) -> Response:
+    """The database of a fleet is away, or the ledger on this machine cannot be read or written."""
+    if not (isinstance(error, PoolTimeout) or (isinstance(error, DBAPIError) and is_of_server(error))):
+        return await not_stored(request, error)
+    log.error("the database does not answer", path=request.url.path, reason=type(error).__name__)
+    detail = (
+        "the database does not answer now, so nothing can be read or changed; models are served meanwhile, and /readyz of "
+        "the control port says how it stands. What was asked can be asked again"
+    )
+    return problem(503, "database_unavailable", detail, headers={"retry-after": "5"})
+
+
 async def closed(request: Request, error: VaultError) -> Response:
     """What was sealed does not open."""
     log.error("the vault does not open what a page needs", path=request.url.path, reason=str(error))
@@ -90,7 +104,7 @@ async def failed(request: Request, error: Exception) -> Response:
 HANDLERS: dict[Any, Any] = {
     BeffroiError: refused,
     HTTPException: not_found,
-    SQLAlchemyError: not_stored,
+    SQLAlchemyError: not_answered,
     OSError: not_stored,
     VaultError: closed,
     Exception: failed,

@@ -7,6 +7,7 @@ In: the `OPERATIONS` of the domains. Out: one table. Whoever adds a domain adds 
 from beffroi.control.api import installation, keys
 from beffroi.control.api.operation import Operation
 from beffroi.control.declare import routes as declare
+from beffroi.control.fleet import routes as fleet
 from beffroi.control.operations import routes as operations
 from beffroi.control.quotas import routes as quotas
 from beffroi.control.rotation import routes as rotations
@@ -16,6 +17,7 @@ from beffroi.control.webhooks import routes as webhooks
 PREFIX = "/api/v1"
 OPERATIONS: tuple[Operation, ...] = (
     *installation.OPERATIONS,
+    *fleet.OPERATIONS,
     *keys.OPERATIONS,
     *operations.OPERATIONS,
     *tenancy.OPERATIONS,

@@ -20,7 +20,7 @@ from sqlalchemy.exc import NoResultFound, SQLAlchemyError
 from beffroi.control.bus import Bus
 from beffroi.control.fleet import replicas
 from beffroi.control.fleet.replicas import Replica
-from beffroi.control.fleet.table import Known, Quotas, everything, newest, prune, since
+from beffroi.control.fleet.table import Known, everything, newest, prune, since
 from beffroi.control.snapshots import KeyFiles
 from beffroi.core.snapshot import KeyDelta, KeyRecord
 from beffroi.store.engine import reading
@@ -30,6 +30,7 @@ from beffroi.telemetry import logs
 log = logs.Logger("control.fleet")
 POLL = 0.25  # seconds between two looks when nothing is heard
 BEAT = 2.0  # seconds after which a replica says that it is there, whatever changes
+GATHER = 0.02  # seconds between two looks when one change follows the other
 HOLD = 5.0  # seconds that workers get to take a change before the next look
 KEEP = 100_000  # changes kept for those who were away
 PRUNE = 300.0
@@ -59,7 +60,6 @@ class Follower:
         acts: Executor,
         reads: Executor,
         turn: Turn,
-        quotas: Quotas,
         place: int,
         vault: Vault | None = None,
         replica: str = "",
@@ -72,7 +72,6 @@ class Follower:
         self._acts = acts
         self._reads = reads
         self._turn = turn
-        self._quotas = quotas
         self._vault = vault
         self._replica = replica
         self._trusted = trusted
@@ -82,6 +81,7 @@ class Follower:
         self._told = 0.0
         self._pruned = time.monotonic()
         self._heard = asyncio.Event()
+        self._told_of = False  # that something has changed: nobody need ask first
         self._confirmed = asyncio.Condition()
         self._others: tuple[float, list[Replica]] = (0.0, [])
         self._asking = asyncio.Lock()
@@ -108,6 +108,7 @@ class Follower:
     async def run(self) -> None:
         """Follow until cancelled."""
         while True:
+            begun = time.monotonic()
             try:
                 await self.step()
                 self.fault = ""
@@ -116,14 +117,18 @@ class Follower:
                 if fault != self.fault:
                     log.error("changes of keys cannot be followed, it will be tried again", reason=fault)
                 self.fault = fault
+            self._told_of = False
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._heard.wait(), POLL)
+                self._told_of = True
+                if time.monotonic() - begun < GATHER:  # in a rush of acts one look is for several
+                    await asyncio.sleep(GATHER)
             self._heard.clear()
 
     async def step(self) -> None:
         """One look: take what is new, and say what is held."""
         begun = time.monotonic()
-        number = await self._ask(lambda: self._look(newest))
+        number = -1 if self._told_of else await self._ask(lambda: self._look(newest))
         if number != self._place:
             async with self._turn():
                 delta, number = await asyncio.get_running_loop().run_in_executor(self._acts, self._take)
@@ -152,11 +157,7 @@ class Follower:
     def _take(self) -> tuple[KeyDelta | None, int]:
         """Bring the files to what the database has. In the thread of acts."""
         with reading(self._engine) as connection:
-            known = (
-                since(connection, self._place, self._vault, self._quotas)
-                if self._place
-                else everything(connection, self._vault, self._quotas)
-            )
+            known = since(connection, self._place, self._vault) if self._place else everything(connection, self._vault)
         return self._append(known), known.number
 
     def _append(self, known: Known) -> KeyDelta | None:
@@ -216,7 +217,8 @@ class Follower:
             return found
 
     def _look(self, ask: Callable[[Any], T]) -> T:
-        with reading(self._engine) as connection:
+        """One statement."""
+        with self._engine.connect().execution_options(reading=True) as connection:
             return ask(connection)
 
     def _write(self, act: Callable[[Any], None]) -> None:

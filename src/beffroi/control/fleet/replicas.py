@@ -72,6 +72,9 @@ def leave(connection: Connection, replica: str) -> None:
 def everybody(connection: Connection, within: float) -> list[Replica]:
     """All that may still serve: heard of within so many seconds, after which their workers have closed by themselves."""
     silent = now_ns(connection)
-    rows = connection.execute(select(r.id, r.address, r.keys, r.workers, r.seen_ns, silent).order_by(r.id)).all()
-    found = [Replica(*row[:4], silent=max(0.0, (int(row[5]) - int(row[4])) / 1e9)) for row in rows]
+    rows = connection.execute(select(r.id, r.address, r["keys"], r.workers, r.seen_ns, silent).order_by(r.id)).all()
+    found = [
+        Replica(each, at, number, workers, max(0.0, (now - seen) / 1e9))
+        for each, at, number, workers, seen, now in rows
+    ]
     return [one for one in found if one.silent <= within]

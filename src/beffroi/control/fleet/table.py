@@ -4,13 +4,15 @@
 In: a connection with one consistent view. Out: records, and the number of the newest change that is in them.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import msgspec
 from sqlalchemy import Connection, func, select
 
 from beffroi.control.keyring import key_record
+from beffroi.control.quotas.compiling import records
 from beffroi.control.tenancy.organisations import closed
+from beffroi.control.tenancy.scope import CONTROL, EVERY, Scope
 from beffroi.core.snapshot import KeyRecord, QuotaRecord
 from beffroi.store.administration import changes, shared_secrets
 from beffroi.store.tables import keys
@@ -18,7 +20,6 @@ from beffroi.store.vault import Vault
 
 MOST = 2000  # changes looked at one by one; of more, everything is read
 PEPPER = "pepper"
-Quotas = Callable[[Connection, Collection[str] | None], list[QuotaRecord]]
 Peppers = dict[int, bytes]
 
 
@@ -41,30 +42,29 @@ class Known(msgspec.Struct):
     whole: bool = False
 
 
-def no_quotas(_connection: Connection, _ids: Collection[str] | None) -> list[QuotaRecord]:
-    """Where there are none."""
-    return []
+def _quotas(connection: Connection, ids: Collection[str] | None) -> list[QuotaRecord]:
+    return records(Scope(connection, CONTROL, EVERY), ids)
 
 
-def everything(connection: Connection, vault: Vault | None, quotas: Quotas) -> Known:
+def everything(connection: Connection, vault: Vault | None) -> Known:
     """All there is. `vault`: of a fleet, whose peppers are in the database; None: they are in a file."""
     return Known(
         newest(connection),
         [key_record(row) for row in connection.execute(select(keys).order_by(keys.c.slot))],
-        quotas(connection, None),
+        _quotas(connection, None),
         closed=closed(connection),
         peppers=None if vault is None else peppers(connection, vault),
         whole=True,
     )
 
 
-def since(connection: Connection, number: int, vault: Vault | None, quotas: Quotas) -> Known:
+def since(connection: Connection, number: int, vault: Vault | None) -> Known:
     """What has changed after that number; everything, if the list of changes does not reach back so far."""
     query = select(changes.c.number, changes.c.kind, changes.c.subject).where(changes.c.number > number)
     rows = connection.execute(query.order_by(changes.c.number).limit(MOST + 1)).all()
     oldest = connection.scalar(select(func.min(changes.c.number))) or 0
     if len(rows) > MOST or oldest > number + 1 or newest(connection) < number:
-        return everything(connection, vault, quotas)
+        return everything(connection, vault)
     if not rows:
         return Known(number)
     found: dict[str, set[str]] = {}
@@ -75,9 +75,9 @@ def since(connection: Connection, number: int, vault: Vault | None, quotas: Quot
         known.keys = [key_record(row) for row in connection.execute(select(keys).where(keys.c.id.in_(ids)))]
         known.lost = frozenset(ids - {key.id for key in known.keys})
     if "tier" in found:  # any quota may name it
-        known.quotas = quotas(connection, None)
+        known.quotas = _quotas(connection, None)
     elif ids := found.get("quota"):
-        known.quotas = quotas(connection, ids)
+        known.quotas = _quotas(connection, ids)
     known.gone = frozenset(found.get("quota", set()) - {quota.id for quota in known.quotas})
     if "closed" in found:
         known.closed = closed(connection)

@@ -16,6 +16,7 @@ from beffroi.control.tenancy.scope import CONTROL, EVERY, acting
 from beffroi.core.money import NANO
 from beffroi.core.snapshot import NO_LIMITS, Limits
 from beffroi.store.administration import tiers
+from beffroi.store.engine import serialise
 
 SINCE = int(datetime(2025, 6, 5, tzinfo=UTC).timestamp())
 
@@ -46,6 +47,7 @@ TIERS = (
 def ship(engine: Engine) -> None:
     """Put in those that are not there."""
     with acting(engine, CONTROL, EVERY) as scope:
+        serialise(scope.connection)  # of several machines that start at once, one does
         there = set(scope.connection.scalars(scope.select(tiers, tiers.c.name).where(tiers.c.organisation == EVERY)))
         for tier in TIERS:
             if tier.name in there:

@@ -8,14 +8,16 @@ A row is moved on only from the revision at which it was seen: of two who look a
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import Row
 
-from beffroi.control.rotation.shapes import OPEN, Rotation
+from beffroi.control.rotation.shapes import OPEN, Rotation, Schedule
 from beffroi.control.tenancy.scope import Scope
 from beffroi.core.errors import ObjectNotFound
 from beffroi.core.ids import new_id
 from beffroi.store.administration import rotations
 
+_FIELDS = Schedule.__struct_fields__
 NEVER = 1 << 53  # of `next_at`: nothing is left to do
 
 
@@ -40,6 +42,18 @@ def begin(
     }
     scope.connection.execute(scope.insert(rotations).values(**values))
     return find(scope, str(values["id"]))
+
+
+def schedule(rotation: Row[Any]) -> Schedule:
+    """What a rotation by schedule follows: the schedule as it was when it was announced."""
+    return msgspec.convert(
+        {name: rotation.plan[name] for name in _FIELDS if name in rotation.plan}, Schedule, strict=False
+    )
+
+
+def by_schedule(rotation: Row[Any]) -> bool:
+    """Whether it is one; those by hand deliver by themselves."""
+    return "every_days" in rotation.plan
 
 
 def find(scope: Scope, identifier: str) -> Row[Any]:

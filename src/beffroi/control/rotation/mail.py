@@ -51,7 +51,8 @@ def send(
     message["Date"] = formatdate()
     message["Message-ID"] = make_msgid(domain=settings.sender.rpartition("@")[2] or "localhost")
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no robot answers
-    message.set_content(text)
+    # As it is where it can be: a link that is broken across lines by an encoding is one that some programs cannot follow.
+    message.set_content(text, cte="7bit" if text.isascii() else "quoted-printable")
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
         with _connect(settings, context) as server:

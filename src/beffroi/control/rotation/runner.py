@@ -205,9 +205,7 @@ class Runner:
             return key, successor_of(scope, key)
 
     async def _hand_over(self, rotation: Row[Any]) -> None:
-        plan = msgspec.convert(rotation.plan, Schedule, strict=False) if "every_days" in rotation.plan else None
-        if plan is None:  # pragma: no cover - only rotations by schedule are in these states
-            return
+        plan = book.schedule(rotation)
         successor = None
         if rotation.successor:
             successor = (await asyncio.to_thread(self._key_and_successor, rotation))[1]

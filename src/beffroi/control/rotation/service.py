@@ -13,7 +13,7 @@ from sqlalchemy import Row
 from beffroi.control import keyring
 from beffroi.control.keypolicy import schedule_of
 from beffroi.control.rotation import book, links, steps
-from beffroi.control.rotation.shapes import OPEN, Schedule
+from beffroi.control.rotation.shapes import OPEN
 from beffroi.control.tenancy.scope import Scope
 from beffroi.core.errors import BadRequest, Conflict, ObjectNotFound
 from beffroi.store.administration import key_uses, rotations
@@ -68,9 +68,9 @@ def link(
     """
     rotation = book.find(scope, identifier)
     scope.may_change(rotation, if_match=if_match)
-    if rotation.state not in OPEN or "every_days" not in rotation.plan:
+    if rotation.state not in OPEN or not book.by_schedule(rotation):
         raise Conflict(f"{identifier} is over or was done by hand: there is no successor left to fetch")
-    if msgspec.convert(rotation.plan, Schedule, strict=False).delivery.store:
+    if book.schedule(rotation).delivery.store:
         raise Conflict(f"the successor of {identifier} goes into a secret store; it has no link")
     if rotation.state == "overlap":
         used = scope.select(key_uses, key_uses.c.key_id).where(key_uses.c.key_id == rotation.successor)

@@ -109,6 +109,12 @@ async def _told(call: Call, shown: Any) -> Any:
             "keys until they are back or restarted. Ask again to see whether they have",
             retry_after=1,
         )
+    if shown.state != organisations.ACTIVE:
+        late, fleet = await call.house.keys.everywhere()
+        if late:
+            raise call.house.keys.unheard_of(
+                f"`{shown.id}` is suspended in the database and on this machine", late, fleet
+            )
     return msgspec.structs.replace(shown, waiting=waiting)
 
 

@@ -152,6 +152,8 @@ class Scope:
     def _narrowed(self, table: Table, how: How, write: bool) -> Iterator[ColumnElement[bool]]:
         if how.project:
             yield table.c[how.project] == self.actor.project
+        if how.maker:
+            yield table.c[how.maker] == self.actor.id
         if how.through is not None:
             column, parent, there = how.through
             yield table.c[column].in_(select(parent.c[there]).where(self.condition(parent)))

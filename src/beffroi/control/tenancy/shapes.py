@@ -236,7 +236,7 @@ class AdminKey(Struct, frozen=True, kw_only=True):
     scopes: list[Permission] | None
     created_at: int
     created_by: str
-    expires_at: int | None
+    expires_at: int
     revoked_at: int | None
     used_at: int | None
     state: str

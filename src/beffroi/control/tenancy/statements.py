@@ -22,6 +22,7 @@ class How(msgspec.Struct, frozen=True):
         through: (column, table, column there): it belongs where that row belongs.
         house: rows of the house (organisation `*`) can be read by everybody.
         own: the column that must be the actor's id: nobody reads another's.
+        maker: the column that must be the actor's id where he is narrowed to one project.
         closed: not for those who are narrowed to one project; `read`: they may read it.
     """
 
@@ -30,6 +31,7 @@ class How(msgspec.Struct, frozen=True):
     through: tuple[str, Table, str] | None = None
     house: bool = False
     own: str = ""
+    maker: str = ""
     closed: bool = False
     read: bool = False
 
@@ -53,7 +55,7 @@ HOW: dict[Table, How] = {
     a.key_uses: How(through=("key_id", t.keys, "id")),
     a.rotations: How(project="project"),
     a.idempotency: How(own="actor"),
-    a.operations: How(closed=True),
+    a.operations: How(maker="created_by"),
     a.webhooks: How(closed=True),
     a.outbox: How(closed=True),
 }

@@ -24,6 +24,8 @@ async def inspect(x: Exchange, house: Inspecting) -> None:
     Raises:
         PromptBlocked: a feature that the operator blocks.
     """
+    if x.request.bland:
+        return
     layer: Structure = x.view.structure
     body = x.body
     suspects = layer.suspects(body) if len(body) <= PIECE else await _suspects(x, house, layer)

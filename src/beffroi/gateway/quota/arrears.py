@@ -77,7 +77,7 @@ class Arrears:
     def find_orphans(self, worker: int) -> None:
         """Note everything in a dead worker's columns; its successor must not have reserved anything yet."""
         words = self._table.words
-        for block in range(self._file.first_block, self._file.slots // layout.BLOCK):
+        for block in self._file.used_blocks():
             start = layout.block_start(block) + worker * layout.WORKER_WORDS
             cells = words[start : start + layout.WORKER_WORDS].tolist()
             if not any(cells):

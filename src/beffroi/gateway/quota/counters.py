@@ -8,12 +8,12 @@ lease: the last unit of a limit can be taken by any worker, and what a settlemen
 """
 
 from collections.abc import Callable, Iterable
-from fcntl import lockf
 from pathlib import Path
 
 import msgspec
 
 from beffroi.core.clock import Clock
+from beffroi.core.kernel import lockf
 from beffroi.core.snapshot import KeyDelta, KeyRecord, Limits, QuotaRecord
 from beffroi.gateway.quota import layout
 from beffroi.gateway.quota.books import ONLOOKER, MappedBooks

@@ -4,9 +4,8 @@
 In: slots, settlements. Out: regions ready for use, sums written under their locks.
 """
 
-from fcntl import lockf
-
 from beffroi.core.errors import CountersUnavailable
+from beffroi.core.kernel import lockf
 from beffroi.gateway.quota import layout
 from beffroi.gateway.quota.arrears import Arrears
 from beffroi.gateway.quota.layout import WORD

@@ -182,6 +182,12 @@ class CounterFile:
         tags = self.words[layout.HEADER_WORDS : layout.HEADER_WORDS + layout.PLACES].tolist()
         return [layout.FIRST_PLACE + place for place, tag in enumerate(tags) if tag]
 
+    def used_blocks(self) -> Iterable[int]:
+        """Blocks that may be in use."""
+        if not self.first_block:
+            return range(self.slots // layout.BLOCK)
+        return sorted({slot // layout.BLOCK for slot in self.used()})
+
     @property
     def slots(self) -> int:
         """How many slots the mapping covers."""

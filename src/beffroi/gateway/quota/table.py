@@ -10,6 +10,7 @@ money spent before sums before columns when giving back, so that a killed proces
 from array import array
 from mmap import mmap
 
+from beffroi.core.kernel import KERNEL
 from beffroi.gateway.quota import layout
 from beffroi.gateway.quota.calendar import KIND_SHIFT, MONTH
 from beffroi.gateway.quota.layout import (
@@ -49,6 +50,8 @@ from beffroi.gateway.quota.terms import Ask, Plan, Ticket
 from beffroi.gateway.quota.timebase import Timebase
 from beffroi.gateway.quota.windows import Window, total_of
 
+take_words = KERNEL.take_words if KERNEL else None
+give_words = KERNEL.give_words if KERNEL else None
 _fields = TICKET_FIELDS.unpack_from
 _all = ALL_FIELDS.unpack_from
 _column = COLUMN_FIELDS.unpack_from
@@ -72,11 +75,16 @@ class Table:
         Raises:
             LimitExceeded, BudgetExceeded: nothing was changed.
         """
-        base, column, requests_max, tokens_max, hour_max, day_max, running_max, hard, soft = plan.parts
-        words = self.words
+        parts, words = plan.parts, self.words
+        base, column = parts[0], parts[1]
         tick = (self._mono() + self._offset) // TICK_NS
         if words[base] != tick:
             tick = self.advance(base, plan.kind, tick)
+        if take_words is not None:
+            left = take_words(self.buffer, base + SPENT, column, parts, ask.tokens, ask.output, ask.bound, ask.estimate)
+            if left is not None:
+                return Ticket(plan, tick, ask.tokens, ask.output, ask.bound, ask.estimate, left)
+        base, column, requests_max, tokens_max, hour_max, day_max, running_max, hard, soft = parts
         fields = _fields(self.buffer, (base + SPENT) * WORD)
         spent, requests, tokens, output, floor_r, floor_t, floor_h, floor_d, bound, estimate, running = fields
         requests += 1
@@ -116,6 +124,11 @@ class Table:
         tick = (self._mono() + self._offset) // TICK_NS
         if words[base] != tick:
             tick = self.advance(base, plan.kind, tick)
+        if give_words is not None and give_words(
+            self.buffer, base + SPENT, column, ticket.tick != tick, tokens - ticket.tokens, output - ticket.output, ticket.bound,
+            ticket.estimate, cost,
+        ):  # fmt: skip
+            return
         fields = _all(self.buffer, (base + MONTH_SPENT) * WORD)
         month, spent, _, all_tokens, all_output, _, _, _, _, bound, estimate, running, mask = fields
         own_bound, own_estimate, own_running = _column(self.buffer, column * WORD)

@@ -8,6 +8,8 @@ an engine that fails is ejected for a while and let back by one trial at a time;
 from collections.abc import Sequence
 from random import random
 
+import msgspec
+
 from beffroi.core.errors import NoEngine
 
 EJECT_AFTER = 3  # failures in a row
@@ -21,12 +23,13 @@ MAX_ATTEMPTS = 3
 class Member:
     """One engine as the router sees it, shared by all pools it stands in."""
 
-    __slots__ = ("ejected_until", "failures", "in_flight", "kind", "machine", "name", "penalty", "probing")
+    __slots__ = ("backend", "ejected_until", "failures", "in_flight", "kind", "machine", "name", "penalty", "probing")
 
     def __init__(self, name: str, kind: str, machine: str) -> None:
         self.name = name
         self.kind = kind
         self.machine = machine
+        self.backend = msgspec.json.encode({"engine_type": kind, "machine_name": machine})  # as clients see it
         self.in_flight = 0
         self.failures = 0
         self.penalty = EJECT_SECONDS

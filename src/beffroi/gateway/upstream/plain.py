@@ -35,7 +35,6 @@ edit_answer = KERNEL.edit_answer if KERNEL else None
 CHAT_OBJECT, TEXT_OBJECT = b'"chat.completion"', b'"text_completion"'
 UNSPLIT = "reasoning_unsplit"  # billed as output, for the engine did not count it apart (decision D22)
 _THOUGHT = re.compile(rb'"reasoning(?:_content)?": ?"[^"]')
-_encode = msgspec.json.Encoder().encode
 _decode_rows = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 
 
@@ -202,18 +201,16 @@ class PlainAnswer(Collected):
     def _edited_at_once(self, body: bytes) -> bool:
         """The common case, by the kernel: a sound answer with plain usage. False: nothing was done."""
         x = self.x
-        if counts_one(x, x.member.kind) or _needs_mending(body):
+        if counts_one(x, x.member.kind):
             return False
-        done = edit_answer(  # type: ignore[misc]
-            body, b'"%b"' % answer_id(x).encode(), _encode(x.model.spec.id), CHAT_OBJECT if x.endpoint == "chat" else TEXT_OBJECT,
-            _encode({"engine_type": x.member.kind, "machine_name": x.member.machine}),
-        )  # fmt: skip
+        prefix, kind = (b"chatcmpl-", CHAT_OBJECT) if x.endpoint == "chat" else (b"cmpl-", TEXT_OBJECT)
+        done = edit_answer(body, prefix, x.id, x.model.quoted, kind, x.member.backend)  # type: ignore[misc]
         if done is None:
             return False
-        x.last, prompt, cached, completion, reasoning = done
+        x.last, prompt, cached, completion, reasoning, stops, may_think = done
         x.tokens, x.source = Tokens(prompt - cached, cached, completion - reasoning, reasoning), "engine"
-        x.finish_reason = _finish(body, x)
-        if not reasoning and thinks(body):
+        x.finish_reason = "stop" if stops and x.request.n == 1 else _finish(body, x)
+        if may_think and not reasoning and thinks(body):
             x.findings = (*x.findings, UNSPLIT)
         return True
 

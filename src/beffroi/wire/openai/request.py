@@ -129,6 +129,7 @@ class Request(msgspec.Struct, gc=False):
         media: number of parts that are not text.
         inputs: of embeddings, how many texts; 0 for the others.
         names: of the fields that stand in the body.
+        bland: its bytes are such that the guard's structure layer has nothing to look at; False: not known.
     """
 
     endpoint: str
@@ -144,6 +145,7 @@ class Request(msgspec.Struct, gc=False):
     names: Collection[str]
     body: bytes
     read: tuple[list[tuple[str, str]], dict[str, Raw]] | None  # texts and fields; None: not needed so far
+    bland: bool = False
 
     @property
     def texts(self) -> list[tuple[str, str]]:
@@ -191,8 +193,8 @@ def glance(endpoint: str, body: bytes, max_depth: int, max_tokens: int) -> Reque
     found = KERNEL.glance_chat(body, max_depth)
     if found is None:
         return None
-    model, stream, asked_usage, n, bound, user, names = found
-    return Request("chat", model, stream, asked_usage, n, bound, 0, 0, False, user, names, body, None)
+    model, stream, asked_usage, n, bound, user, names, bland = found
+    return Request("chat", model, stream, asked_usage, n, bound, 0, 0, False, user, names, body, None, bland)
 
 
 def parse(endpoint: str, body: bytes, fields: dict[str, Raw]) -> Request:

@@ -38,7 +38,12 @@ class Replica:
 
     def __init__(self, url: str, prefix: str, **order: Any) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.gateway.quota.fleet.replica", json.dumps({"url": url, "prefix": prefix, **order})],
+            [
+                sys.executable,
+                "-m",
+                "tests.gateway.quota.fleet.replica",
+                json.dumps({"url": url, "prefix": prefix, **order}),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,

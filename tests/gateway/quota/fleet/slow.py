@@ -66,7 +66,9 @@ class SlowWay:
             return
         try:
             with contextlib.suppress(OSError):
-                await asyncio.gather(self._copy(reader, far_writer, slow=False), self._copy(far_reader, writer, slow=True))
+                await asyncio.gather(
+                    self._copy(reader, far_writer, slow=False), self._copy(far_reader, writer, slow=True)
+                )
         finally:
             writer.close()
             far_writer.close()

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from beffroi.core.clock import SystemClock
+from beffroi.core.errors import CountersUnavailable
 from beffroi.core.snapshot import Limits
 from beffroi.gateway.quota.fleet import FleetBooks
 from beffroi.gateway.quota.scopes import Account
-from beffroi.gateway.quota.terms import Busy
 from tests.gateway.quota.fleet.replica import Replica, run_all
 from tests.gateway.quota.fleet.slow import SlowWay
 from tests.harness import scaled
@@ -62,7 +62,7 @@ def _fill(books: FleetBooks) -> None:
             epoch = books.missing()
             if epoch is not None:
                 books.filled(epoch)
-        except Busy:
+        except CountersUnavailable:
             time.sleep(0.05)
         else:
             return
@@ -168,8 +168,12 @@ def test_what_was_lost_is_noticed_by_all_and_a_slow_centre_loses_nothing(run: Ru
 
 
 def test_nobody_waits_long(run: Run) -> None:
-    """While nobody answers, hardly anybody waits: three answers missed in a row are enough to know."""
+    """While nobody answers, hardly anybody waits: three answers missed in a row are enough to know.
+
+    One that has lost all answers still; at the edge of a limit its word is waited for, 20 ms at most.
+    """
     waits = sorted(wait for at, wait in run.waits if BEFORE <= at < BEFORE + FAULT)
-    assert waits[len(waits) // 2] <= 5.0
-    assert sum(wait > 10.0 for wait in waits) <= max(0.01 * len(waits), 8 * REPLICAS)
+    long = 22.0 if run.fault == "emptied" else 10.0
+    assert waits[len(waits) // 2] <= long / 2
+    assert sum(wait > long for wait in waits) <= max(0.01 * len(waits), 8 * REPLICAS)
     assert max(waits) <= 100.0  # a busy machine; the long form bounds the 99th percentile

@@ -20,6 +20,7 @@ from tests.gateway.quota.fleet.replica import key_of
 from tests.servers import Valkey
 
 STEP = 0.5
+NOTHING = Ask(0, 0, 0, 0)
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def fleet(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     made.close()
 
 
-def take(fleet: Fleet, worker: FleetCounters, record: KeyRecord, ask: Ask = Ask(0, 0, 0, 0), user: str | None = None) -> Held:
+def take(fleet: Fleet, worker: FleetCounters, record: KeyRecord, ask: Ask = NOTHING, user: str | None = None) -> Held:
     """Reserve as admit does."""
     for _ in range(2000):
         try:

@@ -49,7 +49,9 @@ class FileStore:
     def _write(self, text: str) -> None:
         folder = self._path.parent
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for depth in range(len(folder.relative_to(self._root).parts)):
+                self._root.joinpath(*folder.relative_to(self._root).parts[: depth + 1]).mkdir(0o700, exist_ok=True)
             # No link may lead out of the directory that the configuration names.
             if not folder.resolve().is_relative_to(self._root.resolve()):
                 raise StoreFault(f"{folder} leads out of the directory of the store {self._name}")

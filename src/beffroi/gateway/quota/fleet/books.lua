@@ -9,6 +9,7 @@ for _, each in ipairs(a[3]) do
     local kind = math.floor(number / 2 ^ 40)
     local v = redis.call('HMGET', KEYS[1], 'n' .. kind, 'b' .. kind, 'c' .. kind)
     local known, base, since = tonumber(v[1] or 0), tonumber(v[2] or 0), tonumber(v[3] or 0)
+    if a[1] == 'charge' and known == 0 then number = -1 end -- a period that this scope does not keep
     if number > known then known, base, since = number, 0, 0 end
     if number == known then
         -- What workers report goes to `since`; what else is known to have been spent is in `base`.

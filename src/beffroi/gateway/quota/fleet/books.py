@@ -20,46 +20,50 @@ from beffroi.gateway.quota.fleet.house_time import HouseTime
 from beffroi.gateway.quota.fleet.wire import KEPT_MS, Names, Rule, encode, script
 from beffroi.gateway.quota.refusal import LEAST_RETRY
 from beffroi.gateway.quota.scopes import Account
-from beffroi.gateway.quota.terms import Busy, LimitUse, Spent
+from beffroi.gateway.quota.terms import LimitUse, Spent
 
 WAIT_S = 1.0
 STEP_MS = 1000
+HEARD_NS = 500_000_000  # house time heard so long ago is carried on
+AWAY_NS = 1_000_000_000  # for so long nobody waits again for a centre that did not answer
 _WHOLE = "if redis.call('HGET', KEYS[1], 'epoch') == ARGV[1] then return redis.call('HSET', KEYS[1], 'whole', 1) end return -1"
+UNREACHED = "the shared counters (`server.valkey`) cannot be reached"
 Fields = dict[str, int]
 
 
 class FleetBooks:
-    """See `port.Books`. Where the centre does not answer, what changes raises `Busy`, what shows raises `CountersUnavailable`."""
+    """See `port.Books`. Where the centre does not answer, all raise `CountersUnavailable`, without waiting twice in a second."""
 
     def __init__(self, url: str, *, prefix: str, clock: Clock, zone: str) -> None:
-        self._redis: redis.Redis[Any] = redis.Redis.from_url(
+        self._redis: redis.Redis = redis.Redis.from_url(
             url, socket_connect_timeout=WAIT_S, socket_timeout=WAIT_S, protocol=2, client_name="beffroi"
         )
         self._names = Names(prefix)
         self._time = HouseTime(clock, zone)
+        self._clock = clock
+        self._heard_ns = self._away_ns = -HEARD_NS
 
     def missing(self) -> str | None:
         """The epoch whose budgets are not yet filled in from the ledger; None: they are, or nobody has begun it.
 
         Raises:
-            Busy: the centre does not answer.
+            CountersUnavailable: the centre does not answer.
         """
-        epoch, whole = self._or_busy(lambda: self._redis.hmget(self._names.house, ["epoch", "whole"]))
+        epoch, whole = self._try(lambda: self._redis.hmget(self._names.house, ["epoch", "whole"]))
         return None if epoch is None or whole == b"1" else epoch.decode()
 
     def filled(self, epoch: str) -> None:
         """Every budget of this epoch has been raised to the ledger's sum: hard budgets may open.
 
         Raises:
-            Busy: as `missing`.
+            CountersUnavailable: as `missing`.
         """
-        self._or_busy(lambda: self._redis.eval(_WHOLE, 1, self._names.house, epoch))
+        self._try(lambda: self._redis.eval(_WHOLE, 1, self._names.house, epoch))
 
     def charge(self, account: Account, nano: int, *, at_ns: int | None = None) -> None:
         """See `port.Books`."""
         self._hear()
-        rule = Rule(account.limits)
-        periods = [self._time.period(kind) for kind in rule.kinds or (KINDS[account.limits.budget_period],)]
+        periods = [self._time.period(kind) for kind in KINDS.values()]  # those that the scope keeps are charged
         amounts = [[period.number, nano] for period in periods if at_ns is None or at_ns >= period.start_ns]
         self._write("charge", account, amounts)
 
@@ -74,7 +78,7 @@ class FleetBooks:
     def clear(self, slot: int) -> None:
         """See `port.Books`. Counters of single end users are left to expire: slots of quotas are not used twice."""
         scope = self._names.scope(Account(slot, NO_LIMITS))
-        self._or_busy(lambda: self._redis.delete(scope, self._names.holders(scope)))
+        self._try(lambda: self._redis.delete(scope, self._names.holders(scope)))
 
     def spent(self, account: Account) -> Spent:
         """See `port.Books`."""
@@ -114,6 +118,10 @@ class FleetBooks:
                 shown.append(_use(name, budget, self._account(fields, each) + fields.get(held, 0), resets))
         return tuple(shown)
 
+    def end_users(self, slot: int) -> int:  # noqa: ARG002 - the port's
+        """How many end users of a quota have counters of their own: nobody counts them here, there is no table that fills."""
+        return 0
+
     def flush(self) -> None:
         """Nothing is kept here."""
 
@@ -127,13 +135,8 @@ class FleetBooks:
         return fields.get(f"b{kind}", 0) + fields.get(f"c{kind}", 0)
 
     def _read(self, account: Account) -> Fields:
-        try:
-            self._hear()
-            raw = self._redis.hgetall(self._names.scope(account))
-        except (RedisError, OSError, Busy) as error:
-            raise CountersUnavailable(
-                f"the shared counters cannot be reached: {said(error)}; see `server.valkey`", retry_after=1.0
-            ) from None
+        self._hear()
+        raw = self._try(lambda: self._redis.hgetall(self._names.scope(account)))
         return {name.decode(): int(float(value)) for name, value in raw.items()}
 
     def _write(self, what: str, account: Account, amounts: list[list[int]]) -> None:
@@ -148,17 +151,23 @@ class FleetBooks:
             except redis.exceptions.NoScriptError:
                 self._redis.eval(text, 1, self._names.scope(account), argument)
 
-        self._or_busy(run)
+        self._try(run)
 
     def _hear(self) -> None:
         """House time, as the lease script reckons it; read only."""
+        mono = self._clock.mono_ns()
+        if mono - self._heard_ns < HEARD_NS:
+            return
 
         def ask() -> Any:
             pipe = self._redis.pipeline(transaction=False)
-            return pipe.time().hmget(self._names.house, ["last", "off", "drift"]).execute()
+            pipe.time()
+            pipe.hmget(self._names.house, ["last", "off", "drift"])
+            return pipe.execute()
 
-        (seconds, micros), (last, off, drift) = self._or_busy(ask)
+        (seconds, micros), (last, off, drift) = self._try(ask)
         wall = seconds * 1000 + micros // 1000
+        self._heard_ns = mono
         if last is None:
             self._time.hear(wall, 0)
             return
@@ -167,11 +176,15 @@ class FleetBooks:
             now = max(int(float(last)), estimate)
         self._time.hear(now, int(float(drift)))
 
-    def _or_busy(self, act: Callable[[], Any]) -> Any:
+    def _try(self, act: Callable[[], Any]) -> Any:
+        now = self._clock.mono_ns()
+        if now - self._away_ns < AWAY_NS:
+            raise CountersUnavailable(UNREACHED, retry_after=1.0)
         try:
             return act()
-        except (RedisError, OSError):
-            raise Busy from None
+        except (RedisError, OSError) as error:
+            self._away_ns = self._clock.mono_ns()
+            raise CountersUnavailable(f"{UNREACHED}: {said(error)}", retry_after=1.0) from None
 
 
 def _use(name: Any, limit: int, used: int, resets: float) -> LimitUse:

@@ -8,6 +8,7 @@ another worker looks for room. Nothing here retries on its own: what is sent may
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -31,13 +32,13 @@ class Away(Exception):
     """No answer within 20 ms, or none that helps."""
 
 
-def open_client(url: str) -> "Redis[Any]":
+def open_client(url: str) -> Redis:
     """A client that tries once and says what happened.
 
     Raises:
         ValueError: no such address.
     """
-    client: Redis[Any] = Redis.from_url(
+    client: Redis = Redis.from_url(
         url, socket_connect_timeout=CONNECT_S, retry=None, retry_on_error=[], health_check_interval=0, client_name="beffroi",
         protocol=2,
     )  # fmt: skip
@@ -62,7 +63,7 @@ class Centre:
         self._metrics = metrics
         self._missed = 0
         self._why = ""
-        self._down = asyncio.Event()
+        self._down, self._answers = asyncio.Event(), asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.up = False
         self.heard_ns = 0
@@ -74,9 +75,8 @@ class Centre:
 
     async def heard(self, seconds: float) -> bool:
         """Wait until it answers, so long at most."""
-        deadline = time.monotonic() + seconds
-        while not self.up and time.monotonic() < deadline:
-            await asyncio.sleep(0.005)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._answers.wait(), seconds)
         return self.up
 
     def silence(self) -> None:
@@ -92,7 +92,7 @@ class Centre:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._redis.aclose()
 
-    def blocking(self) -> "redis.Redis[Any]":
+    def blocking(self) -> redis.Redis:
         """A client for the last word of a process that ends."""
         return redis.Redis.from_url(self._url, socket_connect_timeout=CONNECT_S, socket_timeout=CONNECT_S, protocol=2)
 
@@ -157,6 +157,7 @@ class Centre:
             self._missed = 0
             self._down.clear()
             self.up = self._metrics.up = True
+            self._answers.set()
             self.heard_ns = time.monotonic_ns()
             _log.info("limits_centre_answers")
             self._came()

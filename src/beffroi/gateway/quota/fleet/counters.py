@@ -11,44 +11,24 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import msgspec
-
 from beffroi.core.clock import Clock
-from beffroi.core.errors import CountersUnavailable
 from beffroi.core.snapshot import KeyDelta, KeyRecord, QuotaRecord
+from beffroi.gateway.quota.fleet.alone import admit_alone
 from beffroi.gateway.quota.fleet.centre import Centre
 from beffroi.gateway.quota.fleet.desk import Desk
 from beffroi.gateway.quota.fleet.house_time import HouseTime
 from beffroi.gateway.quota.fleet.lanes import Lanes
 from beffroi.gateway.quota.fleet.lease import LOOK_S, Lease
 from beffroi.gateway.quota.fleet.refusals import Found, refusal
-from beffroi.gateway.quota.fleet.share import LocalShare
+from beffroi.gateway.quota.fleet.ticket import FleetTicket, take, tightest
 from beffroi.gateway.quota.fleet.wire import INPUT, OUTPUT, REQUESTS, TOKENS, Names
 from beffroi.gateway.quota.port import Held, Needs
 from beffroi.gateway.quota.terms import MONEY_CAP, TOKEN_CAP, Ask, Busy, Used
-from beffroi.gateway.quota.windows import REQUESTS_RESET
 from beffroi.telemetry.metrics import FleetMetrics
 
 WORD_NS = 10_000_000  # for so long the centre's word holds for others who ask the same
 RETURN_NS = 4_000_000  # for so long those who were called have time to return what they do not use
 TRUST_NS = 30_000_000_000  # for so long a hard budget's lease may be used while nobody answers; the centre waits 45 s
-
-
-class FleetTicket(msgspec.Struct, gc=False):
-    """What one admitted request holds."""
-
-    leases: tuple[Lease, ...]
-    ask: Ask
-    at_ms: int
-    requests_limit: int | None
-    requests_remaining: int
-    open: bool = True
-    rest: "tuple[FleetTicket, ...]" = ()  # what it holds by another ask, after it moved
-
-    @property
-    def requests_reset(self) -> int:
-        """Seconds until the minute is whole again if nothing more is sent."""
-        return REQUESTS_RESET
 
 
 class FleetCounters:
@@ -193,7 +173,7 @@ class FleetCounters:
             self._ask(fresh, ask)  # raises, or has taken it alone
         else:
             for lease in fresh:
-                _take(lease, ask)
+                take(lease, ask)
                 self._desk.used(lease)
         kept: list[FleetTicket] = [FleetTicket(fresh, ask, self._now_ms, None, 0)]
         for part in (ticket, *ticket.rest):
@@ -205,7 +185,7 @@ class FleetCounters:
             stays = tuple(lease for lease in part.leases if lease in leases)
             kept.append(FleetTicket(stays, part.ask, part.at_ms, None, 0, part.open))
             part.open = False
-        limit, remaining = _headers(leases)
+        limit, remaining = tightest(leases)
         first, *others = kept
         return FleetTicket(first.leases, ask, first.at_ms, limit, remaining, rest=tuple(others))
 
@@ -292,49 +272,11 @@ class FleetCounters:
 
     def _alone(self, leases: tuple[Lease, ...], ask: Ask) -> FleetTicket:
         """The failure matrix."""
-        now, workers = self._time.now(), max(1, self._desk.workers)
-        found: list[tuple[Lease, Found]] = []
-        alone: list[Lease] = []
+        ticket = admit_alone(leases, ask, self._time, max(1, self._desk.workers))
         for lease in leases:
-            if lease.fits(ask):
-                continue
-            if lease.hard and lease.bound < ask.bound:
-                raise CountersUnavailable(
-                    f"the counters of the budget {lease.account.of} cannot be reached; try again", retry_after=1.0
-                )
-            alone.append(lease)
-            if lease.local is None:
-                lease.local = LocalShare(lease.rule, lease.likely_sums(now, workers), now - lease.seen_ms, workers, now)
-            found += [(lease, each) for each in lease.local.refuses(ask, now)]
-            running, most = lease.held[0] - lease.running + 1, lease.local.running
-            if most is not None and running > max(lease.held[0], most):
-                found.append((lease, ("concurrency", running - 1, 0, 1, most, 0)))
-        if found:
-            raise refusal(found, self._time)
-        for lease in leases:
-            if lease in alone:
-                self._take_alone(lease, ask, now)
-            else:
-                _take(lease, ask)
             self._desk.used(lease)
         self.metrics.alone += 1
-        limit, remaining = _headers(leases)
-        return FleetTicket(leases, ask, now, limit, remaining)
-
-    def _take_alone(self, lease: Lease, ask: Ask, now: int) -> None:
-        """Admitted by this worker's own part: the centre hears of it later."""
-        for quantity, amount in (
-            (REQUESTS, 1),
-            (TOKENS, ask.tokens),
-            (INPUT, ask.tokens - ask.output),
-            (OUTPUT, ask.output),
-        ):
-            if amount and lease.rule.rates[quantity]:
-                lease.note(quantity, now, amount)
-                lease.local.use(quantity, amount, now)  # type: ignore[union-attr]  # made before
-        lease.running -= 1
-        lease.bound -= ask.bound
-        lease.estimate -= ask.estimate
+        return ticket
 
     def _differs(self, lease: Lease, ticket: FleetTicket, more: int, more_output: int) -> None:
         """Less than was estimated is given back to the moment it was taken; more counts from now."""
@@ -371,27 +313,6 @@ class FleetCounters:
         lease = self._lanes.leases.get(scope)
         if lease is not None:
             self._desk.recall(lease)
-
-
-def _take(lease: Lease, ask: Ask) -> None:
-    lease.requests -= 1
-    lease.tokens -= ask.tokens
-    lease.input -= ask.tokens - ask.output
-    lease.output -= ask.output
-    lease.running -= 1
-    lease.bound -= ask.bound
-    lease.estimate -= ask.estimate
-    lease.tick += 1
-    lease.count += 1
-
-
-def _headers(leases: tuple[Lease, ...]) -> tuple[int | None, int]:
-    """The tightest limit on requests per minute, and what is left of it."""
-    found = [(max(0, lease.room + lease.requests), lease.most) for lease in leases if lease.most is not None]
-    if not found:
-        return None, 0
-    remaining, limit = min(found)
-    return limit, remaining
 
 
 def _need_of(ask: Ask, code: str) -> int:

@@ -329,7 +329,7 @@ for i, q in ipairs(asks) do
     end
     if s.buried then also('looked', s.looked) end
     local others = false
-    if #s.no > 0 and live > 1 then
+    if #s.no > 0 and s.no[1][1] ~= 'rebuilding' and live > 1 then
         others = true
         if now - s.recalled >= 20 then
             also('recalled', now)

@@ -33,7 +33,7 @@ def refusal(found: list[tuple[Lease, Found]], time: HouseTime) -> BeffroiError:
 
 
 def _words(lease: Lease, each: Found, time: HouseTime) -> tuple[float, str, str, Lease]:
-    code, used, held, needs, most, wait_ms = each
+    code, used, _, needs, most, wait_ms = each
     if code == "concurrency":
         why = f"{used} requests are in progress, the limit is {most}; wait for one to end"
         return HELD_RETRY, code, why, lease

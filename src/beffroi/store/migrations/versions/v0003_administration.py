@@ -179,7 +179,7 @@ def _administration() -> None:
         _text("public"),
         sa.Column("hash", sa.LargeBinary, nullable=False),
         _small("pepper_id"),
-        _int("expires_at", null=True),
+        _int("expires_at"),
         _int("created_at"),
         _text("created_by"),
         _int("revoked_at", null=True),

@@ -80,6 +80,7 @@ def upgrade() -> None:
         )
         _alone("revisions")  # it is written beside the others: the same lock first, or two acts wait for each other
     watch(WATCHED)
+    op.execute("INSERT INTO revisions (name, number) VALUES ('floor', 4)")  # no release before this knew PostgreSQL
 
 
 def downgrade() -> None:
@@ -97,5 +98,6 @@ def downgrade() -> None:
         op.execute("DROP FUNCTION beffroi_changed()")
         op.execute("DROP FUNCTION beffroi_alone()")
     op.drop_table("changes")
+    op.execute("DELETE FROM revisions WHERE name = 'floor'")
     for table in ("spool_offsets", "open_intents"):
         op.drop_column(table, "replica")

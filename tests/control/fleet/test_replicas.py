@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two machines over one PostgreSQL are one Beffroi: the same keys, one ledger, revocations that both have confirmed."""
+
+import os
+import signal
+import time
+
+from tests.client import Answer
+from tests.control.fleet.fleets import Fleet
+from tests.harness import KEY, Served, wait_for
+
+
+def asked(served: Served, key: str) -> Answer:
+    return served.chat(key=key)
+
+
+def test_a_key_of_one_machine_is_valid_on_the_other_and_its_revocation_is_confirmed_by_both(pair: Fleet) -> None:
+    """Made on one, used on both; revoked on the other, refused by both when the command returns."""
+    one, two = pair.machines["one"], pair.machines["two"]
+    key = one.new_key()
+    assert asked(one, key).status == 200
+    wait_for(lambda: asked(two, key).status == 200, 1, "the other machine knows the key")
+    said = two.cli("keys", "revoke", key.split("-")[1])
+    assert asked(one, key).status == asked(two, key).status == 401
+    assert said["replicas"] == 2
+    assert said["milliseconds"] < 1000
+    assert asked(two, one.key).status == 200
+
+
+def test_what_both_serve_is_in_one_ledger_once_and_each_sees_it(pair: Fleet) -> None:
+    """Places and open intents of one machine are no concern of the other."""
+    one, two = pair.machines["one"], pair.machines["two"]
+    ids = [asked(served, one.key).get("x-request-id") for served in (one, two) for _ in range(10)]
+    sql = f"SELECT request_id FROM exchanges WHERE model = 'words' AND request_id IN {tuple(ids)}"
+    wait_for(lambda: sorted(row[0] for row in pair.rows(sql)) == sorted(ids), 10, "all of it is in the ledger, once")
+    assert pair.rows("SELECT count(DISTINCT replica) FROM spool_offsets") == [[2]]
+    for served in (one, two):
+        assert sum(row["requests"] for row in served.cli("usage")["usage"]) >= 20
+        assert served.cli("journal", "verify")["ok"]
+
+
+def test_a_machine_that_does_not_confirm_a_revocation_is_named(pair: Fleet) -> None:
+    """Its control is stopped: its workers still honour the key, so nobody may be told that it is refused everywhere."""
+    one, two = pair.machines["one"], pair.machines["two"]
+    key = one.new_key()
+    wait_for(lambda: asked(two, key).status == 200, 1, "the other machine knows the key")
+    (control,) = two.children("beffroi.control.process")
+    os.kill(control, signal.SIGSTOP)
+    try:
+        done = one.run_cli("keys", "revoke", key.split("-")[1])
+    finally:
+        os.kill(control, signal.SIGCONT)
+    assert done.returncode != 0
+    (replica,) = pair.rows("SELECT id FROM replicas ORDER BY id DESC LIMIT 1")[0]
+    assert replica in done.stderr
+    assert "1 of 2 replicas" in done.stderr
+    wait_for(lambda: asked(two, key).status == 401, 2, "it follows as soon as it can")
+
+
+def test_machines_that_start_at_once_migrate_once_and_make_one_first_key(fleet: Fleet) -> None:
+    """Over a database without tables."""
+    names = ("one", "two", "three")
+    for name in names:
+        fleet.start(name, ready=False)
+    for name in names:
+        fleet.machines[name].wait_ready(30)
+    assert fleet.rows("SELECT count(*) FROM keys") == [[1]]
+    assert fleet.rows("SELECT count(*) FROM shared_secrets") == [[1]]
+    (key,) = {found[0] for served in fleet.machines.values() if (found := KEY.search(served.output))}
+    for served in fleet.machines.values():
+        assert asked(served, key).status == 200
+
+
+def test_a_machine_that_is_stopped_is_not_waited_for(pair: Fleet) -> None:
+    """It says goodbye once its workers have ended."""
+    one, two = pair.machines["one"], pair.machines["two"]
+    key = one.new_key()
+    assert two.stop() == 0
+    begun = time.monotonic()
+    assert one.cli("keys", "revoke", key.split("-")[1])["replicas"] == 1
+    assert time.monotonic() - begun < 4
