@@ -8,7 +8,7 @@ made good at the next start, when the files are made to follow the database; wha
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -48,6 +48,10 @@ CATCH_UP = 1.0  # seconds between two tries to tell what the disk did not take
 log = logs.Logger("control.keys")
 T = TypeVar("T")
 Keep = Callable[[Connection, Any], None]
+
+
+async def _at_once() -> None:
+    """Nothing is on its way."""
 
 
 class By(NamedTuple):
@@ -90,6 +94,7 @@ class Keys:
         self._budgets = budgets
         self._stores = stores
         self._turns = Turns()
+        self.current_ledger: Callable[[], Awaitable[None]] = _at_once  # waits for what is on its way; `process` sets it
         self.follower: Follower | None = None
         self.shared: Vault | None = None  # of a fleet, whose peppers are in its database
         self._quotas_behind = False  # what the files have of quotas is not what the database has
@@ -208,6 +213,8 @@ class Keys:
             revision = self._files.revision
         waiting = await self.hold(revision)
         if changed:
+            # What was served before workers knew of it is in the ledger alone, once that has what is on its way.
+            await self.current_ledger()
             everyone = tuple(self._files.keys.values())
             await self._read(lambda: self._budgets.restore(self.engine, everyone, changed))
         return waiting
