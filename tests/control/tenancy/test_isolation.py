@@ -293,6 +293,14 @@ def said_to_be_there(output: str, said: list[str]) -> bool:
     return any(word in output for word in said)
 
 
+def test_nothing_opens_the_database_without_a_scope_but_what_says_why() -> None:
+    """A page that reached for the engine would stand outside of both walls."""
+    folder = Path(process.__file__).parent
+    opens = re.compile(r"\breading\(|ngine\.(?:begin|connect)\(")
+    found = {str(file.relative_to(folder)) for file in folder.rglob("*.py") if opens.search(file.read_text("utf-8"))}
+    assert found == set(exercises.WITHOUT_SCOPE)
+
+
 def test_every_job_is_known() -> None:
     """Each task that control begins; a new one is not merged before somebody has said whose rows it touches."""
     tree = ast.parse(inspect.getsource(process))
