@@ -234,9 +234,9 @@ VERBS: dict[str, list[list[str]] | str] = {
     "orgs update": _OPERATOR,
     "export": [["--org", ACME]],
     "models": [[]],
-    "usage": [["--by", "key,model,project"], ["--key", Z["key"]]],
-    "requests tail": [[], ["--key", Z["key"]]],
-    "requests show": [["{request}"]],
+    "usage": [["--org", ACME, "--by", "key,model,project"], ["--org", ACME, "--key", Z["key"]]],
+    "requests tail": [["--org", ACME], ["--org", ACME, "--key", Z["key"]]],
+    "requests show": [["{request}", "--org", ACME]],
     "events list": [["--org", ACME], ["--org", ACME, "--subject", Z["key"]]],
     "keys create": [
         ["x", "--organisation", ACME, "--project", ONLY],
