@@ -178,6 +178,7 @@ class _Control:
             config=prepared.config,
         )
         self._house.refused = prepared.refused
+        keys.current_ledger = self._house.current_ledger
         self._house.waiting = prepared.waiting
         self._follower = keys.follower = follower(prepared, self._bus, keys, self._acts, self._reads)
         self._house.follower = self._follower
