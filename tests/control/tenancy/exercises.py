@@ -58,6 +58,7 @@ OPERATIONS: dict[str, Exercise] = {
     "GET /engines": Exercise(leaves=_HOUSE),
     "GET /journal/verify": Exercise(leaves=_HOUSE),
     "POST /backups": Exercise(leaves=_HOUSE),
+    "POST /vault-keys": Exercise(leaves=_HOUSE),
     "GET /keys": Exercise(reaching=(query(project=ONLY), query(system=Z["system"]), query(owner=Z["member"]))),
     "POST /keys": Exercise(
         ask={"name": "Same"},
@@ -137,7 +138,7 @@ OPERATIONS: dict[str, Exercise] = {
     "GET /tiers": Exercise(),
     "GET /tiers/{name}": Exercise(a.tiers, "name"),
     "POST /tiers": Exercise(ask={"name": "new", "limits": {"requests_per_minute": 5}}),
-    "DELETE /tiers/{name}/{version}": Exercise(a.tiers, "name"),
+    "DELETE /tiers/{name}/versions/{version}": Exercise(a.tiers, "name"),
     "POST /tiers/{name}/assign": Exercise(a.tiers, "name", ask={}, reaching=({"project": ONLY},)),
     "GET /quotas": Exercise(),
     "GET /quotas/{id}": Exercise(a.quotas),
