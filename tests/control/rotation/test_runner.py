@@ -14,7 +14,7 @@ from beffroi.control.rotation.shapes import Schedule
 from beffroi.control.rotation.steps import due_at
 from beffroi.control.tenancy.scope import CONTROL, SOCKET, looking
 from beffroi.core.errors import BadRequest, Conflict, ObjectNotFound
-from beffroi.store.administration import rotations
+from beffroi.store.administration import replicas, rotations
 from beffroi.store.tables import keys, open_intents, organisations
 from tests.control.rotation.rig import BY, DAY, Rig, plan
 
@@ -95,6 +95,25 @@ async def test_what_is_not_shipped_yet_ends_no_key(rig: Rig) -> None:
     assert rig.opens(old) is not None
     with rig.engine.begin() as connection:
         connection.execute(open_intents.delete())
+    await rig.go(3600)
+    assert rig.opens(old) is None
+
+
+async def test_a_machine_of_the_fleet_that_is_silent_keeps_old_keys_alive(rig: Rig) -> None:
+    """It may serve, and nobody knows whom; until it is heard of, or struck off."""
+    if rig.engine.dialect.name != "postgresql":
+        return  # one machine has no fleet
+    key, old = await rig.key(plan(delivery=STORE, idle_seconds=3600), long_lived=True)
+    rig.age(key, 90)
+    await rig.go()
+    with rig.engine.begin() as connection:
+        row = {"id": "r", "boot": "b", "seen_ns": int((rig.now - 60) * 1e9), "keys": 0, "workers": 1}
+        connection.execute(insert(replicas).values(row))
+    for _ in range(4):
+        await rig.go(3600)
+    assert rig.opens(old) is not None
+    with rig.engine.begin() as connection:
+        connection.execute(update(replicas).values(seen_ns=int(rig.now * 1e9)))
     await rig.go(3600)
     assert rig.opens(old) is None
 
