@@ -38,6 +38,7 @@ from beffroi.control.house import House
 from beffroi.control.keys import Keys
 from beffroi.control.opening import Opening, StartRefused, follower
 from beffroi.control.quotas.alerts import Alerts
+from beffroi.control.quotas.filling import fill
 from beffroi.control.requests import Recent
 from beffroi.control.rotation.runner import Runner
 from beffroi.control.rotation.settings import mail_of, stores_of
@@ -286,6 +287,9 @@ class _Control:
         self._house.waiting = ""
         self._open.set()
         await asyncio.get_running_loop().create_future()
+
+    async def _fill(self) -> None:
+        await fill(self._house, self._budgets, self._prepared.files)
 
     async def _once_open(self, work: Callable[[], Awaitable[None]]) -> None:
         await self._open.wait()
