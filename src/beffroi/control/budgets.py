@@ -155,7 +155,7 @@ class Budgets:
             slot = slots.get(row.key_id, -1)
             those = [account_of(own[slot])] if slot in own else []
             for quota in scopes.matching(row.organisation, row.project, slot, row.model):
-                user = (row.user or "") if quota.each_end_user else None
+                user = (row.end_user or "") if quota.each_end_user else None
                 those.append(quota_account(quota, _money_of(quota, now), user))
             for account in those:
                 name = account.slot, account.end_user
@@ -175,7 +175,7 @@ class Budgets:
     def _sums(engine: Engine, starts: set[int], *, users: bool) -> Iterator[tuple[int, Any]]:
         """What was spent since each of these moments, by all that a quota can match; `users`: each end user apart."""
         cost = func.sum(e.c.input_nano + e.c.cached_nano + e.c.output_nano + e.c.reasoning_nano).label("nano")
-        by = [e.c.organisation, e.c.project, e.c.key_id, e.c.model, *([e.c.user] if users else [])]
+        by = [e.c.organisation, e.c.project, e.c.key_id, e.c.model, *([e.c.end_user] if users else [])]
         for start in starts:
             with looking(engine, CONTROL, EVERY) as scope:
                 query = scope.select(e, *by, cost).where(e.c.ended_ns >= start).group_by(*by)

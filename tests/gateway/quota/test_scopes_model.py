@@ -171,9 +171,12 @@ class Comparison(RuleBasedStateMachine):
         ask, now = Ask(sum(tokens), tokens[1], bound, bound * share // 100), self.clock.wall
         books = self._those(self.keys[key], model, user)
         without = [book for book in books if not book.admits(ask, now)]
+        refusal: LimitExceeded | None = None
         try:
             ticket = self.workers[worker].reserve(self.keys[key], model, user, ask)
-        except LimitExceeded as refusal:
+        except LimitExceeded as error:
+            refusal = error
+        if refusal is not None:
             assert without, refusal.message
             assert any(refusal.limit in dict(book.limits()) and book.account.of in refusal.message for book in without)
             assert refusal.retry_after is not None

@@ -171,7 +171,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ask=TierAsk, answer=Tier, status=201,
     ),
     Operation(
-        "DELETE", "/tiers/{name}/{version}", delete_tier, P.TIERS_WRITE,
+        "DELETE", "/tiers/{name}/versions/{version}", delete_tier, P.TIERS_WRITE,
         "Take back a version that has not begun, or one that no quota names.", status=204,
     ),
     Operation(

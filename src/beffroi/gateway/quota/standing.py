@@ -5,7 +5,19 @@ In: a table, an account, and where its region lies (None: it has never been used
 """
 
 from beffroi.gateway.quota.calendar import KINDS, MONTH, TOTAL
-from beffroi.gateway.quota.layout import BOUND, ESTIMATE, MONTH_SPENT, PERIOD, RUNNING, SPENT, TICK, TICK_NS
+from beffroi.gateway.quota.layout import (
+    BOUND,
+    ESTIMATE,
+    MONTH_SPENT,
+    ORPHAN_BOUND,
+    ORPHAN_ESTIMATE,
+    ORPHAN_UNTIL,
+    PERIOD,
+    RUNNING,
+    SPENT,
+    TICK,
+    TICK_NS,
+)
 from beffroi.gateway.quota.layout import MONTH as MONTH_WORD
 from beffroi.gateway.quota.refusal import until_room
 from beffroi.gateway.quota.scopes import Account
@@ -25,9 +37,16 @@ def spent_of(table: Table, account: Account, base: int | None) -> Spent:
             spent = words[base + SPENT]
         if words[base + MONTH_WORD] >= month.number:
             spent_of_month = words[base + MONTH_SPENT]
-        reserved = words[base + BOUND]
+        reserved = _held(table, base, BOUND, ORPHAN_BOUND, tick)
     starts, ends = (None, None) if kind == TOTAL else (period.start_ns, period.end_ns)
     return Spent(spent, reserved, account.limits.budget_period, starts, ends, spent_of_month, month.start_ns)
+
+
+def _held(table: Table, base: int, field: int, orphaned: int, tick: int) -> int:
+    """What is reserved, without what was held for the dead and is no longer: the next request will take it off."""
+    words = table.words
+    until = words[base + ORPHAN_UNTIL]
+    return words[base + field] - (words[base + orphaned] if until and tick >= until else 0)
 
 
 def usage_of(table: Table, account: Account, base: int | None) -> tuple[LimitUse, ...]:
@@ -49,7 +68,7 @@ def usage_of(table: Table, account: Account, base: int | None) -> tuple[LimitUse
     if limits.hard_budget is not None:
         shown.append(_use("hard_budget", limits.hard_budget, money.spent + money.reserved, resets))
     if limits.soft_budget is not None:
-        held = 0 if base is None else words[base + ESTIMATE]
+        held = 0 if base is None else _held(table, base, ESTIMATE, ORPHAN_ESTIMATE, house // TICK_NS)
         shown.append(_use("soft_budget", limits.soft_budget, money.spent + held, resets))
     if limits.monthly_cap is not None:
         ends = table.time.period(MONTH, house // TICK_NS).end_ns
