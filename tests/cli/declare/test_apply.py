@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.engines.scripted import ScriptedEngine
@@ -199,6 +200,24 @@ def test_it_works_from_elsewhere_with_an_admin_key_and_within_its_organisation(s
     assert nobody.returncode == 2 and "$BEFFROI_ADMIN_KEY" in nobody.stderr
     wrong = run(served, "orgs", "list", "--control", url, BEFFROI_ADMIN_KEY="bfa-nothing")
     assert wrong.returncode == 1 and "admin key" in wrong.stderr
+
+
+def test_an_apply_whose_answer_was_lost_is_asked_for_again_and_gives_the_same_keys(served: Served) -> None:
+    """With an Idempotency-Key, as the command sends it: the keys are in the second answer too, and were made once."""
+    document = {"organisations": [{"id": "lost", "projects": [{"id": "p"}], "keys": [{"name": "k", "project": "p"}]}]}
+    key = served.cli("admin-keys", "create", "lost", "--org", "*", "--role", "operator")["key"]
+    answers = [
+        httpx.post(
+            f"http://127.0.0.1:{served.control_port}/api/v1/apply",
+            json={"document": document},
+            headers={"Authorization": f"Bearer {key}", "Idempotency-Key": "a-name-of-my-own-making"},
+        )
+        for _ in range(2)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    one, other = (answer.json() for answer in answers)
+    assert one["secrets"] == other["secrets"] and one["secrets"][0]["key"].startswith("bf-")
+    assert len(served.ledger("SELECT 1 FROM keys WHERE organisation = 'lost'")) == 1
 
 
 def large(name: str, count: int) -> dict[str, Any]:
