@@ -74,7 +74,9 @@ async def load(port: int, keys: list[str], options: argparse.Namespace, objects:
                 number = next(numbers)
                 if number % 2:
                     name = f"load-{options.salt}-{number}"
-                    status = await line.call("POST", f"{PREFIX}/projects", json.dumps({"name": name, "id": name}).encode())
+                    status = await line.call(
+                        "POST", f"{PREFIX}/projects", json.dumps({"name": name, "id": name}).encode()
+                    )
                 else:
                     body = json.dumps({"name": f"Load {number}"}).encode()
                     status = await line.call("PATCH", f"{PREFIX}/projects/{random.choice(objects)}", body)
@@ -134,13 +136,12 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=48)
     options = parser.parse_args()
     options.salt = random.randrange(1 << 30)
-    with tempfile.TemporaryDirectory() as folder:
-        with control(Path(folder)) as running, WorkerThread(running.data):
-            keys, objects = prepare(running)
-            before, began = cpu(running.process.pid), time.perf_counter()
-            asyncio.run(load(running.port, keys, options, objects))
-            used = cpu(running.process.pid) - before
-            print(f"control used {100 * used / (time.perf_counter() - began):.0f} % of a core")
+    with tempfile.TemporaryDirectory() as folder, control(Path(folder)) as running, WorkerThread(running.data):
+        keys, objects = prepare(running)
+        before, began = cpu(running.process.pid), time.perf_counter()
+        asyncio.run(load(running.port, keys, options, objects))
+        used = cpu(running.process.pid) - before
+        print(f"control used {100 * used / (time.perf_counter() - began):.0f} % of a core")
 
 
 if __name__ == "__main__":

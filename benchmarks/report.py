@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from beffroi.core.kernel import KERNEL
 from benchmarks.goals import NGINX, VLLM, median, ratio, tls_adds, verdicts
 from benchmarks.processes import CACHE
 from benchmarks.rounds import OURS, STEADY, TLS, Options, Results
@@ -33,7 +34,8 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(int(memory[1]) / (1 << 20)) if memory else None,
         "kernel": ".".join(platform.release().split(".")[:2]),
-        "python": f"{platform.python_implementation()} {platform.python_version()}, {platform.python_compiler()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}, {platform.python_compiler()}"
+        f", {'with' if KERNEL else 'without'} the compiled kernel",
         "load_average": os.getloadavg()[0],
     }
 

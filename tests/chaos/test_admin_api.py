@@ -9,7 +9,6 @@ import pytest
 from tests.control.api.fuzz import fuzz
 from tests.control.fakes import WorkerThread, control
 
-
 EXAMPLES = int(os.environ.get("BEFFROI_CALLS", "0"))
 
 

@@ -7,6 +7,7 @@ said here to a running Beffroi.
 
 from collections.abc import Iterator
 
+from beffroi.control.api.app import DESCRIPTION
 from beffroi.control.api.pages import OPEN as CONTROL_OPEN
 from beffroi.control.api.routes import OPERATIONS, PREFIX
 from beffroi.core.errors import BeffroiError
@@ -85,13 +86,16 @@ def _rows(head: str, rows: list[list[str]]) -> list[str]:
 def page() -> str:
     """The page."""
     open_rows = [["`GET`", f"`{path}`", _sentence(handler)] for path, handler in CONTROL_OPEN.items()]
-    control = [[f"`{each.method}`", f"`{PREFIX}{each.path}`", each.summary] for each in OPERATIONS]
+    control = [
+        [f"`{each.method}`", f"`{PREFIX}{each.path}`", each.summary] for each in OPERATIONS if each.needs is None
+    ]
+    open_rows.append(["`GET`", f"`{DESCRIPTION}`", "The admin API, as OpenAPI 3.1."])
     lines = [
         "# HTTP",
         "",
-        "Two ports and a socket. The **API port** (8400) is for clients. The **control port** (8401, loopback only) has health and",
-        "metrics. Everything that changes or shows accounts is on **`control.sock`** in the data directory, which only the user",
-        "that Beffroi runs as may open; `beffroi` on the command line speaks to it.",
+        "Two ports and a socket. The **API port** (8400) is for clients. The **control port** (8401, loopback only) has health,",
+        "metrics and the [admin API](admin-api.md), which wants an admin key. **`control.sock`** in the data directory has all of that and needs",
+        "no key, because only the user that Beffroi runs as may open it; `beffroi` on the command line speaks to it.",
         "",
         "## API port",
         "",
@@ -127,12 +131,17 @@ def page() -> str:
         "",
         "## Control port",
         "",
+        "Without a key:",
+        "",
         *_rows("| Method | Path | What it answers |", open_rows),
+        "",
+        "With an admin key: the [admin API](admin-api.md). Connections that send no whole head within 10 seconds are closed, and where there are",
+        "more than 256, the longest silent one makes room; more than 256 calls at once are answered 503.",
         "",
         "## `control.sock`",
         "",
-        "The same, and what needs the rights of the owner. It is the command line's own interface and may change with any version:",
-        "programs should use `beffroi … --json`. Refusals are problem details (RFC 9457) with a `code`.",
+        "The same, without a key and without limits of rate, and besides what needs the rights of the owner of the machine. That is the command",
+        "line's own interface and may change with any version: programs should use `beffroi … --json`, or the admin API.",
         "",
         *_rows("| Method | Path | What it does |", control),
         "",

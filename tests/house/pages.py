@@ -15,7 +15,7 @@ from beffroi.config.example import SCHEMA_FILE, example
 from beffroi.control.events import ACTIONS, ACTS, DOORS
 from beffroi.control.metrics import LONG, METRICS, SHORT
 from beffroi.core.errors import BeffroiError
-from tests.house import contents, http, permissions, settings, tenants
+from tests.house import admin, contents, http, permissions, settings, tenants
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
 _WRITTEN = "\n_Written from the code by `python -m tests.house.pages`; edit there._\n"
@@ -165,6 +165,8 @@ PAGES = {
     "permissions.md": lambda: permissions.page() + _WRITTEN,
     "errors.md": errors,
     "http.md": http.page,
+    "admin-api.md": admin.page,
+    "openapi.json": admin.description,
     "../README.md": contents.english,  # last: they name the pages before them
     "../README.fr.md": contents.french,
 }

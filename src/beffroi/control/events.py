@@ -20,6 +20,7 @@ ACTIONS = {
     "cli:key:end": "A key of a restored backup was made to end when it ended in the directory that was served since.",
     "cli:backup:create": "A copy of the data directory was made for a backup.",
     "control:data:upgrade": "The ledger was brought to the revision of a newer release; the event names the backup made before.",
+    "control:webhook:test": "A webhook was tried: told to it alone, and kept nowhere.",
     "control:config:apply": "A configuration was compiled and handed to the workers.",
     "journal:exchange:recover": "Exchanges that a dead worker left open were settled from their last progress.",
     "journal:segment:torn": "The last record of a dead worker was cut short and ignored; nobody was told it was written.",
@@ -86,6 +87,9 @@ ACTS = {
 }
 
 
+_INSERT = insert(events)
+
+
 def every() -> list[str]:
     """Every action that there is."""
     return [*ACTIONS, *(f"{door}:{act}" for door in DOORS for act in ACTS)]
@@ -123,19 +127,18 @@ def record(
     """
     known(action)
     event, at_ns = new_id("evt"), time.time_ns()
-    connection.execute(
-        insert(events).values(
-            id=event,
-            at_ns=at_ns,
-            actor=actor,
-            action=action,
-            subject=subject,
-            before=before,
-            after=after,
-            organisation=organisation,
-            project=project,
-        )
-    )
+    row = {
+        "id": event,
+        "at_ns": at_ns,
+        "actor": actor,
+        "action": action,
+        "subject": subject,
+        "before": before,
+        "after": after,
+        "organisation": organisation,
+        "project": project,
+    }
+    connection.execute(_INSERT, row)
     payload = outbox.described(
         event=event,
         action=action,

@@ -6,67 +6,39 @@ Order of an act: rows and event in one transaction; the delta in `keys.log`, syn
 made good at the next start, when the files are made to follow the database; what the disk did not take, within a second.
 """
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Connection, Engine, Row, Select
+from sqlalchemy import Engine, Row, Select
 
 from beffroi.control import events, keyring
+from beffroi.control.acts import ACKNOWLEDGE, Acts, By, slots_of
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus, elapsed_ms
 from beffroi.control.fleet import sharing
-from beffroi.control.fleet.follower import Follower
-from beffroi.control.fleet.replicas import Replica
+from beffroi.control.fleet.agreement import unheard_of
 from beffroi.control.keyring import key_record, living
 from beffroi.control.keyshapes import Created, Key, KeyAsk, KeyChange, Revoked, RotateAsk, Rotated
-from beffroi.control.quotas.compiling import records
 from beffroi.control.rotation import byhand
 from beffroi.control.rotation.shapes import Schedule
 from beffroi.control.rotation.stores.choose import NO_STORES, Stores
 from beffroi.control.snapshots import KeyFiles, add_pepper
-from beffroi.control.tenancy.organisations import closed
-from beffroi.control.tenancy.scope import CONTROL, EVERY, Actor, Scope, acting, looking
-from beffroi.control.turns import Turns
+from beffroi.control.tenancy.scope import Scope, looking
 from beffroi.core.errors import BadRequest, NotAcknowledged
-from beffroi.core.snapshot import Config, KeyDelta, KeyRecord, QuotaRecord
+from beffroi.core.snapshot import Config, KeyDelta
 from beffroi.gateway.quota.terms import Spent
 from beffroi.store.administration import key_uses
-from beffroi.store.engine import reading
 from beffroi.store.tables import keys
-from beffroi.store.vault import Vault
-from beffroi.telemetry import logs
 
-ACKNOWLEDGE = 5.0  # seconds every worker gets
-CATCH_UP = 1.0  # seconds between two tries to tell what the disk did not take
-log = logs.Logger("control.keys")
-T = TypeVar("T")
-Keep = Callable[[Connection, Any], None]
+__all__ = ["By", "Keys"]
 
 
-async def _at_once() -> None:
-    """Nothing is on its way."""
-
-
-class By(NamedTuple):
-    """Who asks, in which organisation (`*`: the operator, wherever the key is).
-
-    Attributes:
-        keep: remembers the answer in the transaction of the act, for one who repeats it.
-    """
-
-    actor: Actor
-    organisation: str
-    keep: Keep | None = None
-
-
-class Keys:
+class Keys(Acts):
     """The service. One act at a time: they are rare, and their order is the order of revisions.
 
     Args:
@@ -85,89 +57,10 @@ class Keys:
         budgets: Budgets,
         stores: Stores = NO_STORES,
     ) -> None:
-        self.engine = engine
-        self._thread = thread
-        self._files = files
-        self._bus = bus
+        super().__init__(engine, thread, files, bus, budgets)
         self._data = data
         self._config = config
-        self._budgets = budgets
         self._stores = stores
-        self._turns = Turns()
-        self.current_ledger: Callable[[], Awaitable[None]] = _at_once  # waits for what is on its way; `process` sets it
-        self.follower: Follower | None = None
-        self.shared: Vault | None = None  # of a fleet, whose peppers are in its database
-        self._quotas_behind = False  # what the files have of quotas is not what the database has
-        self._owed: dict[str, KeyRecord] = {}  # in the database, and not in the files yet: the disk did not take them
-
-    async def act(
-        self, by: By, work: Callable[[Scope], tuple[T, Sequence[Row[Any]]]], *, urgent: bool = False
-    ) -> tuple[T, int]:
-        """Run the blocking part of an act in a transaction, and tell the keys that it changed.
-
-        Args:
-            work: gives its result, and the rows of `keys` as they are now.
-            urgent: goes before every act that is not.
-
-        Returns:
-            The result, and the revision that workers must hold.
-        """
-
-        def run() -> tuple[T, KeyDelta | None]:
-            with acting(self.engine, by.actor, by.organisation) as scope:
-                result, rows = work(scope)
-                if rows:
-                    scope.bump()
-                if by.keep is not None:
-                    by.keep(scope.connection, result)
-            # One that is known so already is told again where the files lag: an earlier try may have failed before they knew.
-            records = [record for row in rows if self._files.keys.get((record := key_record(row)).id) != record]
-            return result, self._tell(*records) if records else None
-
-        async with self._turns.take(urgent=urgent):
-            await self._catch_up()
-            result, delta = await self._read(run)
-            if delta is not None:
-                self._bus.send_delta(delta)
-            return result, self._files.revision
-
-    def turn(self) -> AbstractAsyncContextManager[None]:
-        """The turn of whoever else changes what workers know, before every act that waits."""
-        return self._turns.take(urgent=True)
-
-    async def keep_up(self) -> None:
-        """Tell what the disk did not take as soon as it takes it, whether anybody asks for anything or not."""
-        while True:
-            await asyncio.sleep(CATCH_UP)
-            if self._owed:
-                try:
-                    async with self._turns.take(urgent=True):
-                        await self._catch_up()
-                except OSError as error:
-                    log.error(
-                        "workers do not know yet of keys that have changed", keys=len(self._owed), reason=str(error)
-                    )
-
-    async def _catch_up(self) -> None:
-        """Tell what an act before this one could not, or refuse this one: files that lag must not lag further."""
-        if self._owed:
-            self._bus.send_delta(await self._read(self._tell))
-
-    def _tell(self, *records: KeyRecord) -> KeyDelta:
-        """Write keys into the files; what the disk does not take is owed."""
-        self._owed |= {record.id: record for record in records}
-        delta = self._files.append(upsert=tuple(self._owed.values()))
-        self._owed.clear()
-        return delta
-
-    @property
-    def workers(self) -> int:
-        """How many workers there are to be."""
-        return self._bus.workers
-
-    async def hold(self, revision: int) -> list[int]:
-        """Wait for every worker to hold a revision; the slots of those that do not in time."""
-        return await self._bus.hold_keys(revision, ACKNOWLEDGE)
 
     async def create(self, ask: KeyAsk, by: By) -> Created:
         """Make a key. It works at once on every worker but those in `waiting`. Raises as `keyring.make`."""
@@ -181,66 +74,6 @@ class Keys:
 
         created, revision = await self.act(by, work)
         return msgspec.structs.replace(created, waiting=await self.hold(revision))
-
-    async def follow_quotas(self, only: Sequence[str] | None = None) -> list[int]:
-        """Tell workers of these quotas as the database has them, of all without a name; the workers that lack it still.
-
-        What a budget that is new finds spent in the ledger counts against it. Asked again, as `follow_tenants`.
-        """
-        if only is not None and not only:
-            return []
-        changed: list[QuotaRecord] = []
-
-        def run() -> KeyDelta | None:
-            with looking(self.engine, CONTROL, EVERY) as scope:
-                there = {quota.id: quota for quota in records(scope, only)}
-            known = self._files.quotas
-            asked = known.keys() | there.keys() if only is None else set(only)
-            self._quotas_behind = True
-            changed.extend(quota for quota in there.values() if known.get(quota.id) != quota)
-            gone = tuple(quota for quota in asked if quota in known and quota not in there)
-            delta = None
-            if changed or gone:
-                self._budgets.follow(changed, gone)
-                delta = self._files.append(quotas=tuple(changed), remove_quotas=gone)
-            self._quotas_behind = False
-            return delta
-
-        async with self._turns.take(urgent=True):
-            await self._catch_up()
-            if (delta := await self._read(run)) is not None:
-                self._bus.send_delta(delta)
-            revision = self._files.revision
-        waiting = await self.hold(revision)
-        if changed:
-            # What was served before workers knew of it is in the ledger alone, once that has what is on its way.
-            await self.current_ledger()
-            everyone = tuple(self._files.keys.values())
-            await self._read(lambda: self._budgets.restore(self.engine, everyone, changed))
-        return waiting
-
-    async def catch_up_quotas(self) -> None:
-        """Tell what an earlier `follow_quotas` could not, because the disk was full."""
-        if self._quotas_behind:
-            await self.follow_quotas()
-
-    async def follow_tenants(self) -> list[int]:
-        """Tell workers which tenants are suspended, as the database has it; the workers that have not confirmed it.
-
-        Asked again it makes good what an earlier time could not tell, because the disk was full or control ended.
-        """
-
-        def run() -> KeyDelta | None:
-            with reading(self.engine) as connection:
-                found = closed(connection)
-            return None if found == self._files.closed else self._files.append(closed=found)
-
-        async with self._turns.take(urgent=True):
-            await self._catch_up()
-            if (delta := await self._read(run)) is not None:
-                self._bus.send_delta(delta)
-            revision = self._files.revision
-        return await self.hold(revision)
 
     async def change(self, reference: str, asked: KeyChange, by: By, if_match: int | None) -> Key:
         """Change a key; what it is then, and the workers that do not know yet. Raises as `keyring.change`."""
@@ -259,16 +92,6 @@ class Keys:
             to = schedule.delivery
             if why := self._stores.refusal(to.store, scope.organisation, to.path, to.field):
                 raise BadRequest(why, param="rotation")
-
-    def pepper(self) -> keyring.Pepper:
-        """The newest pepper: that of keys to come."""
-        newest = max(self._files.peppers)
-        return newest, self._files.peppers[newest]
-
-    @property
-    def peppers(self) -> dict[int, bytes]:
-        """All peppers, by id."""
-        return self._files.peppers
 
     def known(self, names: list[str] | None) -> list[str] | None:
         """From names and aliases of models to ids.
@@ -317,37 +140,14 @@ class Keys:
         if missing:
             raise self.unheard(f"{key.id} is revoked on disk", missing)
         if late:
-            raise self.unheard_of(f"{key.id} is revoked in the database and on this machine", late, fleet)
+            raise unheard_of(f"{key.id} is revoked in the database and on this machine", late, fleet)
         if uncut:
             raise NotAcknowledged(
-                f"all workers refuse {key.id}, but {_slots(uncut)} did not confirm within {ACKNOWLEDGE:.0f} s that its "
+                f"all workers refuse {key.id}, but {slots_of(uncut)} did not confirm within {ACKNOWLEDGE:.0f} s that its "
                 "open requests were cut; they may still run",
                 retry_after=1,
             )
         return Revoked(key.id, key.public, key.name, self._bus.workers, took, count, [each.id for each in also], fleet)
-
-    def unheard(self, done: str, missing: list[int]) -> NotAcknowledged:
-        """What is said when a revocation is on disk and not on every worker."""
-        return NotAcknowledged(
-            f"{done}, but {len(missing)} of {self._bus.workers} workers ({_slots(missing)}) have "
-            f"not confirmed it within {ACKNOWLEDGE:.0f} s; they may still honour it until they are back or restarted",
-            retry_after=1,
-        )
-
-    async def everywhere(self) -> tuple[list[Replica], int]:
-        """Those of the fleet that have not confirmed what is committed by now, and how many it has."""
-        return ([], 1) if self.follower is None else await self.follower.everywhere(ACKNOWLEDGE)
-
-    @staticmethod
-    def unheard_of(done: str, late: list[Replica], fleet: int) -> NotAcknowledged:
-        """What is said when a revocation has not reached every machine."""
-        those = ", ".join(f"{one.id} on {one.address}, last heard of {one.silent:.0f} s ago" for one in late)
-        return NotAcknowledged(
-            f"{done}, but {len(late)} of {fleet} replicas ({those}) have not confirmed it within {ACKNOWLEDGE:.0f} s. One that "
-            "has lost the database honours the key until it has it again, or until `server.trust_keys` is over; see to that "
-            "machine, and once nothing serves there any more take it off with `beffroi fleet forget`",
-            retry_after=1,
-        )
 
     async def rotate(self, reference: str, ask: RotateAsk, by: By) -> Rotated:
         """Make a successor of a key; the old one is accepted for `overlap_seconds` more, 0: refused at once.
@@ -432,18 +232,6 @@ class Keys:
         }
         used = {row.key_id: row.used_at for row in run(scope.select(key_uses).where(key_uses.c.key_id.in_(ids)))}
         return [_shown(row, after.get(row.id), used.get(row.id), spent.get(row.id)) for row in rows]
-
-    def name(self, key_id: str) -> str:
-        """What a key is called; its id where it is not known."""
-        record = self._files.keys.get(key_id)
-        return key_id if record is None else record.name
-
-    async def _read(self, read: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, read)
-
-
-def _slots(slots: list[int]) -> str:
-    return ", ".join(f"w{slot:02d}" for slot in slots)
 
 
 def _shown(row: Row[Any], after: str | None, used: int | None, spent: Spent | None) -> Key:

@@ -26,7 +26,7 @@ import uvloop
 from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.control.api.app import port_app, socket_app
-from beffroi.control.api.protocol import Bounded, protocol
+from beffroi.control.api.protocol import settings
 from beffroi.control.backups import Backups
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
@@ -52,7 +52,10 @@ from beffroi.telemetry import logs
 
 log = logs.Logger("control")
 READERS = 4  # threads that wait for the database on behalf of pages
-WRITERS = 2  # as many that wait to change it
+WRITERS = {
+    "sqlite": 1,
+    "postgresql": 4,
+}  # as many that wait to change it; where it takes one at a time, two would only poll
 SERVING = 1.0  # seconds that the workers of a start get to be there before shipping begins without them
 AGAIN = 1.0  # seconds between two tries to open a database that was away at the start
 CHANNELS = ("beffroi", "beffroi_held")  # what PostgreSQL announces: a change; that a replica holds one
@@ -141,7 +144,7 @@ class _Control:
         self._data = data
         self._acts = ThreadPoolExecutor(1, "acts")
         self._reads = ThreadPoolExecutor(READERS, "reads")
-        self._writes = ThreadPoolExecutor(WRITERS, "writes")
+        self._writes = ThreadPoolExecutor(WRITERS[prepared.engine.dialect.name], "writes")
         zone = prepared.config.settings.time_zone
         self._budgets = Budgets(data, zone=zone, quotas=prepared.files.quotas.values(), valkey=arguments.valkey)
         self._alerts = Alerts(prepared.engine, self._budgets)
@@ -187,12 +190,9 @@ class _Control:
         self._rotations = Runner(
             keys, stores, lambda: mail_of(configuration.source), complete=self._complete, address=self._address
         )
+        allowed = networks(configuration.server.webhook_networks)
         self._house.courier = self._courier = Courier(
-            prepared.engine,
-            prepared.vault,
-            networks(prepared.configuration.server.webhook_networks),
-            self._house.writing,
-            self._house.blocking,
+            prepared.engine, prepared.vault, allowed, self._house.writing, self._house.blocking
         )
 
     def _address(self) -> str:
@@ -258,24 +258,9 @@ class _Control:
             os.umask(mask)
         local.listen(64)
         return [
-            (_Server(self._settings(port_app(self._house))), port),
-            (_Server(self._settings(socket_app(self._house))), local),
+            (_Server(settings(port_app(self._house))), port),
+            (_Server(settings(socket_app(self._house))), local),
         ]
-
-    @staticmethod
-    def _settings(app: Any) -> uvicorn.Config:
-        return uvicorn.Config(
-            Bounded(app),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            http=protocol(),
-            ws="none",
-            server_header=False,
-            date_header=True,
-            timeout_graceful_shutdown=5,
-            proxy_headers=False,
-        )
 
     async def _come_to_open(self) -> None:
         """Open a database that was away at the start; all that needs it waits for this."""

@@ -43,7 +43,7 @@ class Uses:
         news = [
             (key, organisation, at)
             for key, (organisation, at) in sorted(latest.items())
-            if at >= self._written.get(key, 0) + APART
+            if at >= self._written.get(key, -APART) + APART
         ]
         if news:
             for start in range(0, len(news), TOGETHER):

@@ -93,7 +93,7 @@ def test_as_the_wrong_user_there_is_one_problem_and_not_five(tmp_path: Path) -> 
     found = json.loads(done.stdout)["checks"]
     assert [one["check"] for one in found if one["state"] == PROBLEM] == ["data directory"], found
     unseen = {one["check"] for one in found if one["finding"].startswith("Not examined")}
-    assert unseen == {"data version", "fsync", "locks", "beffroi"}
+    assert unseen == {"data version", "vault", "fsync", "locks", "beffroi"}
 
 
 def test_two_configurations_in_one_place_are_refused(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def _fill_project(connection: Connection, organisation: str, project: str, numbe
         a.budget_alerts: {"budget": mark},
         a.key_uses: {"key_id": f"key_{mark}"},
         a.outbox: {"webhook": f"webhooks-{mark}", "next_at": FAR},
-        a.rotations: {"next_at": FAR, "due_at": FAR},
+        a.rotations: {"state": "ended", "next_at": FAR, "due_at": FAR},
         a.webhooks: {"url": "http://127.0.0.1:9/"},
     }
     for table in t.metadata.sorted_tables:

@@ -76,6 +76,8 @@ OPERATIONS: dict[str, Exercise] = {
         reaching=({"criteria": {"project": ONLY}}, {"criteria": {"system": Z["system"]}}),
     ),
     "POST /peppers": Exercise(leaves=_HOUSE),
+    "GET /replicas": Exercise(leaves=_HOUSE),
+    "DELETE /replicas/{id}": Exercise(a.replicas, leaves=_HOUSE),
     "GET /operations": Exercise(),
     "GET /operations/{id}": Exercise(a.operations),
     "GET /me": Exercise(),
@@ -161,4 +163,148 @@ OPERATIONS: dict[str, Exercise] = {
     "POST /plan": Exercise(ask={"document": {}}, reaching=(_DOCUMENT, {**_DOCUMENT, "prune": True})),
     "POST /apply": Exercise(ask={"document": {}}, reaching=(_DOCUMENT, {**_DOCUMENT, "prune": True})),
     "GET /export": Exercise(),
+}
+
+# Verbs of LiteLLM's: what they are asked of a thing of the other organisation, and once more of one that nobody has.
+LITELLM: dict[str, list[dict[str, Any]]] = {
+    "POST /key/generate": [
+        {"team_id": ONLY},
+        {"user_id": Z["member"]},
+        {"team_id": "p", "key_alias": "x", "budget_id": ONLY},
+    ],
+    "POST /key/update": [{"key": Z["key"], "key_alias": "x"}],
+    "POST /key/regenerate": [{"key": Z["key"]}],
+    "POST /key/{key}/regenerate": [{"key": Z["key"]}],
+    "POST /key/delete": [{"keys": [Z["key"]]}],
+    "POST /key/block": [{"key": Z["key"]}],
+    "POST /key/unblock": [{"key": Z["key"]}],
+    "GET /key/info": [{"key": Z["key"]}],
+    "GET /key/list": [{}, {"team_id": ONLY}, {"user_id": Z["member"]}, {"return_full_object": "true"}],
+    "POST /team/new": [{"team_alias": "x", "members_with_roles": [{"role": "user", "user_id": Z["member"]}]}],
+    "POST /team/update": [{"team_id": ONLY, "team_alias": "x"}],
+    "GET /team/info": [{"team_id": ONLY}],
+    "GET /team/list": [{}, {"user_id": Z["member"]}],
+    "POST /team/delete": [{"team_ids": [ONLY]}],
+    "POST /team/block": [{"team_id": ONLY}],
+    "POST /team/unblock": [{"team_id": ONLY}],
+    "POST /team/member_add": [{"team_id": ONLY, "member": {"role": "user", "user_email": "x@example.org"}}],
+    "POST /team/member_delete": [{"team_id": ONLY, "user_id": Z["member"]}, {"team_id": "p", "user_id": Z["member"]}],
+    "POST /user/new": [{"user_email": "y@example.org", "teams": [ONLY], "auto_create_key": False}],
+    "GET /user/info": [{"user_id": Z["member"]}],
+    "POST /budget/new": [{"budget_id": "own-budget", "max_budget": 1}],
+    "POST /budget/info": [{"budgets": [ONLY]}],
+    "GET /spend/logs": [{}, {"api_key": Z["key"]}, {"user_id": Z["member"]}],
+    "GET /global/spend/report": [{}, {"group_by": "team", "team_id": ONLY}],
+    "GET /model/info": [{}],
+    "GET /v1/model/info": [{}],
+}
+
+_EVERYBODY = "speaks to the API, with an API key: what that reaches is the gateway's affair"
+_FILES = "reads and writes files that are named, and no rows of tenants"
+_OPERATOR = "of organisations themselves, for the operator, who sees all"
+_MACHINE = "of the machine and the whole data directory, for whoever owns it"
+
+VERBS: dict[str, list[list[str]] | str] = {
+    "init": _FILES,
+    "serve": _MACHINE,
+    "chat": _EVERYBODY,
+    "bench": _EVERYBODY,
+    "doctor": _MACHINE,
+    "completion": _FILES,
+    "config check": _FILES,
+    "config example": _FILES,
+    "config schema": _FILES,
+    "config show": _FILES,
+    "import litellm": _FILES,
+    "import opengatellm": _FILES,
+    "journal verify": _MACHINE,
+    "backup create": _MACHINE,
+    "backup restore": _MACHINE,
+    "backup verify": _MACHINE,
+    "engines": _MACHINE,
+    "fleet list": _MACHINE,
+    "fleet forget": _MACHINE,
+    "plan": "asks the operation that is exercised above, with the operator's reach: the file names its organisations",
+    "apply": "as `plan`",
+    "orgs create": _OPERATOR,
+    "orgs list": _OPERATOR,
+    "orgs resume": _OPERATOR,
+    "orgs show": _OPERATOR,
+    "orgs suspend": _OPERATOR,
+    "orgs update": _OPERATOR,
+    "export": [["--org", ACME]],
+    "models": [[]],
+    "usage": [["--by", "key,model,project"], ["--key", Z["key"]]],
+    "requests tail": [[], ["--key", Z["key"]]],
+    "requests show": [["{request}"]],
+    "events list": [["--org", ACME], ["--org", ACME, "--subject", Z["key"]]],
+    "keys create": [
+        ["x", "--organisation", ACME, "--project", ONLY],
+        ["x", "--organisation", ACME, "--system", Z["system"]],
+    ],
+    "keys list": [["--organisation", ACME], ["--organisation", ACME, "--project", ONLY]],
+    "keys revoke": [[Z["key"], "--organisation", ACME], ["--organisation", ACME, "--project", ONLY, "--dry-run"]],
+    "keys rotate": [[Z["key"], "--organisation", ACME]],
+    "keys rotations cancel": [["{rotation}", "--organisation", ACME]],
+    "keys rotations link": [["{rotation}", "--organisation", ACME]],
+    "keys rotations list": [["--organisation", ACME], ["--organisation", ACME, "--key", Z["key"]]],
+    "keys rotations show": [["{rotation}", "--organisation", ACME]],
+    "keys schedule": [[Z["key"], "--organisation", ACME, "--every", "30d"]],
+    "keys show": [[Z["key"], "--organisation", ACME]],
+    "keys update": [[Z["key"], "--organisation", ACME, "--name", "x"]],
+    "projects create": [["new", "--org", ACME]],
+    "tiers assign": [[ONLY, "--org", ACME], ["house", "--org", ACME, "--project", ONLY]],
+    "tiers create": [["cli", "--org", ACME, "--requests-per-minute", "5"]],
+    "tiers delete": [[ONLY, "1", "--org", ACME]],
+    "tiers list": [["--org", ACME]],
+    "tiers show": [[ONLY, "--org", ACME]],
+    "quotas create": [
+        ["x", "--org", ACME, "--key", Z["key"], "--requests-per-minute", "5"],
+        ["x", "--org", ACME, "--project", ONLY, "--requests-per-minute", "5"],
+        ["x", "--org", ACME, "--tier", ONLY],
+    ],
+    "quotas delete": [[f"quo_{ZEBRA}-p", "--org", ACME]],
+    "quotas list": [["--org", ACME]],
+    "quotas show": [[f"quo_{ZEBRA}-p", "--org", ACME]],
+    "quotas update": [[f"quo_{ZEBRA}-p", "--org", ACME, "--requests-per-minute", "6"]],
+    "quotas use": [[f"quo_{ZEBRA}-p", "--org", ACME]],
+    "operations list": [["--org", ACME]],
+    "operations show": [[f"operations-{ZEBRA}-p", "--org", ACME]],
+}
+for _kind, _theirs, _change in (
+    ("projects", ONLY, ["--name", "x"]),
+    ("members", Z["member"], ["--name", "x"]),
+    ("service-accounts", Z["account"], ["--name", "x"]),
+    ("systems", Z["system"], ["--purpose", "x"]),
+    ("webhooks", f"webhooks-{ZEBRA}-p", ["--state", "disabled"]),
+    ("admin-keys", f"admin_keys-{ZEBRA}-p", []),
+):
+    VERBS[f"{_kind} list"] = [["--org", ACME]]
+    VERBS[f"{_kind} show"] = [[_theirs, "--org", ACME]]
+    if _kind != "admin-keys":
+        VERBS[f"{_kind} delete"] = [[_theirs, "--org", ACME]]
+        VERBS[f"{_kind} update"] = [[_theirs, "--org", ACME, *_change]]
+VERBS |= {
+    "admin-keys revoke": [[f"admin_keys-{ZEBRA}-p", "--org", ACME]],
+    "projects suspend": [[ONLY, "--org", ACME]],
+    "projects resume": [[ONLY, "--org", ACME]],
+    "members create": [["x@example.org", "--role", "viewer", "--org", ACME, "--project", ONLY]],
+    "service-accounts create": [["x", "--role", "viewer", "--org", ACME, "--project", ONLY]],
+    "systems create": [["x", "--purpose", "p", "--owner", "o", "--org", ACME, "--project", ONLY]],
+    "admin-keys create": [["x", "--role", "viewer", "--org", ACME, "--principal", Z["member"]]],
+    "webhooks create": [["https://hooks.example.org/", "--org", ACME]],
+}
+
+# What control does by itself, by the name of its task: whose rows it touches, and which test shows it.
+JOBS = {
+    "watch": "the configuration file, and an event of the installation",
+    "shipping": "each row has the organisation of its key; no statement of it asks for one (test_shipping)",
+    "housekeeping": "counters by slot; a slot is one key's or one quota's (test_budgets)",
+    "alerts": "one scope for each organisation (the tests of quotas: a webhook of another is not told)",
+    "database": "waits for the database to be there",
+    "following": "tells workers of this machine what others changed, all of it to each",
+    "shared limits": "counters by slot, as housekeeping",
+    "webhooks": "test_jobs_tell_and_change_one_organisation_at_a_time",
+    "rotations": "test_jobs_tell_and_change_one_organisation_at_a_time",
+    "keys": "tells workers what the tables of the installation say, all of it to each",
 }

@@ -142,8 +142,8 @@ def test_nobody_makes_a_key_beyond_his_own(running: Control) -> None:
     refused(
         running.ask("POST", f"{API}/admin-keys", {"name": "x", "role": "viewer"}, key=narrow), 403, "permission_denied"
     )
-    ask: dict[str, Any] = {"name": "x", "role": "viewer", "scopes": ["keys:write"]}
-    refused(running.ask("POST", f"{API}/admin-keys", ask, key=admin), 400, "bad_request")
+    beyond = {"name": "x", "role": "viewer", "scopes": ["keys:write"]}
+    refused(running.ask("POST", f"{API}/admin-keys", beyond, key=admin), 400, "bad_request")
     owner = made(running, "admin-keys", {"name": "o", "role": "owner"})
     refused(running.ask("POST", f"{API}/admin-keys/{owner['id']}/revoke", key=admin), 403, "permission_denied")
     operator = key(running, "operator", "*")

@@ -4,27 +4,37 @@
 An operation, a verb of the command line or a job that `exercises` does not know makes this fail: a new one is added there.
 """
 
+import ast
+import inspect
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import Engine, delete, insert, select
 
+from beffroi.cli.main import main
+from beffroi.control import process
 from beffroi.control.api.operation import Operation
 from beffroi.control.api.routes import OPERATIONS
+from beffroi.control.litellm.verbs import VERBS
 from beffroi.control.tenancy.permissions import Role, allowed
 from beffroi.store.administration import tiers
 from beffroi.store.engine import open_engine, reading
-from beffroi.store.tables import metadata, open_intents, organisations, projects
+from beffroi.store.tables import keys, metadata, open_intents, organisations, projects
 from tests.control.fakes import Answer, Control, WorkerThread, control
 from tests.control.tenancy import exercises
 from tests.control.tenancy.alike import fill
 from tests.control.tenancy.exercises import ACME, ONLY, ZEBRA, Exercise
+from tests.harness import wait_for
+from tests.house.pages import commands
 
 API = "/api/v1"
+CONTROL = Path(__file__).resolve().parents[1]
 ROLES = [(role, narrowed) for role in Role if role != Role.OPERATOR for narrowed in ("", "p")]
 DECLARED = {f"{each.method} {each.path}": each for each in OPERATIONS if each.needs is not None}
 BY_ROLE = pytest.mark.parametrize(("role", "project"), ROLES, ids=lambda value: str(value) or "all")
@@ -38,7 +48,7 @@ class Two:
         self.engine = engine
         self.words = _words(engine, ZEBRA) - _words(engine, ACME) - _words(engine, "default")
         self.before = rows(engine, ZEBRA)
-        self.keys = {}
+        self.keys: dict[tuple[Role, str], str] = {}
         for role, project in ROLES:
             ask = {"name": "Same", "role": role, "project": project}
             answer = running.ask("POST", f"{API}/admin-keys?organisation={ACME}", ask)
@@ -153,7 +163,7 @@ def test_what_belongs_to_another_is_as_if_it_did_not_exist(two: Two, role: Role,
     """An id of the other organisation gets the answer that an invented id gets, word for word."""
     for name, each in DECLARED.items():
         exercise = exercises.OPERATIONS[name]
-        if exercise.kind is None:
+        if exercise.kind is None or exercise.leaves:
             continue
         theirs = ids(two, exercise, ZEBRA)
         invented = "".join("x" if char.isalpha() else char for char in theirs)
@@ -185,6 +195,39 @@ def test_naming_another_organisation_is_refused_whether_there_is_one_or_not(two:
     assert rows(two.engine, ZEBRA) == two.before
 
 
+def test_every_verb_of_litellm_is_exercised() -> None:
+    """They are operations as well, by other names."""
+    assert set(exercises.LITELLM) == {f"{verb.method} {verb.path}" for verb in VERBS}
+
+
+@pytest.mark.parametrize(
+    ("role", "project"), [(Role.OWNER, ""), (Role.ADMIN, "p"), (Role.VIEWER, "")], ids=["owner", "lead", "viewer"]
+)
+def test_verbs_of_litellm_find_nothing_of_another(two: Two, role: Role, project: str) -> None:
+    """A thing of the other organisation gets the answer that an invented one gets, and nothing is shown or changed."""
+    may = allowed(role, narrowed=bool(project))
+    for verb in VERBS:
+        for given in exercises.LITELLM[f"{verb.method} {verb.path}"]:
+            answers = []
+            for theirs in (True, False):
+                text = json.dumps(given)
+                names = [word for word in (*exercises.Z.values(), ONLY) if word in text]
+                for word in names:
+                    text = text if theirs else text.replace(word, "".join("x" if c.isalpha() else c for c in word))
+                asked = json.loads(text)
+                path = verb.path.replace("{key}", asked["key"]) if "{key}" in verb.path else verb.path
+                if verb.method == "GET":
+                    answer = two.running.ask("GET", f"{path}?{urlencode(asked)}", key=two.keys[role, project])
+                else:
+                    answer = two.running.ask("POST", path, asked, key=two.keys[role, project])
+                assert answer.status < 500, f"{verb.path} {asked}: {answer.text}"
+                assert (answer.status == 403) >= (verb.needs not in may), f"{verb.path}: {answer.text}"
+                assert two.leaks(answer, *names) == [], f"{verb.path} {asked}: {answer.text}"
+                answers.append(answer.status)
+            assert answers[0] == answers[1] or "budget_id" in given, f"{verb.path} {given}: {answers}"
+    assert rows(two.engine, ZEBRA) == two.before
+
+
 def test_the_test_would_see_a_leak(two: Two) -> None:
     """An operator who asks for the other organisation does see its words, in every list and every object."""
     seen = []
@@ -198,7 +241,7 @@ def test_the_test_would_see_a_leak(two: Two) -> None:
         if two.leaks(answer):
             seen.append(name)
     blind = {f"GET {each.path}" for each in OPERATIONS if each.method == "GET" and each.needs is not None} - set(seen)
-    assert blind == {"GET /status", "GET /engines", "GET /journal/verify", "GET /models", "GET /me"}
+    assert blind == {"GET /status", "GET /engines", "GET /replicas", "GET /journal/verify", "GET /models", "GET /me"}
 
 
 def test_an_owner_who_does_all_that_he_may_leaves_the_other_as_it_was(two: Two) -> None:
@@ -216,3 +259,78 @@ def test_an_owner_who_does_all_that_he_may_leaves_the_other_as_it_was(two: Two) 
             done.add(name)
     assert {name for name in DECLARED if name.startswith("GET") and not exercises.OPERATIONS[name].leaves} <= done
     assert rows(two.engine, ZEBRA) == two.before
+
+
+def test_every_verb_of_the_command_line_is_exercised() -> None:
+    """A new one is not merged before somebody has said how it could leak, or why it cannot."""
+    assert set(exercises.VERBS) == {name.removeprefix("beffroi ") for name, _ in commands()}
+
+
+@pytest.mark.parametrize("verb", [verb for verb, how in exercises.VERBS.items() if not isinstance(how, str)])
+def test_a_verb_in_one_organisation_shows_and_changes_nothing_of_another(two: Two, verb: str) -> None:
+    """Even for the operator on this machine: a verb acts in the organisation that it names, and in no other."""
+    named = {"{request}": "exchanges.request_id", "{rotation}": "rotations.id"}
+    for arguments in exercises.VERBS[verb]:
+        words = list(arguments)
+        for place, source in named.items():
+            table, _, column = source.partition(".")
+            words = [str(two.before[table][-1][column]) if word == place else word for word in words]
+        done = CliRunner().invoke(main, [*verb.split(), *words, "--data", str(two.running.data)])
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+        said = [word for word in two.words if any(word in argument for argument in words)]
+        text = done.output
+        for word in sorted(said, key=len, reverse=True):
+            text = text.replace(word, "")
+        assert [word for word in two.words if word in text] == [], f"{verb} {words}: {done.output}"
+        if said:
+            assert done.exit_code != 0 or not said_to_be_there(done.output, said), f"{verb} {words}: {done.output}"
+        assert done.exit_code != 2, f"{verb} {words} is not how it is used: {done.output}"
+    assert rows(two.engine, ZEBRA) == two.before
+
+
+def said_to_be_there(output: str, said: list[str]) -> bool:
+    """Whether a search that succeeded shows what was looked for."""
+    return any(word in output for word in said)
+
+
+def test_every_job_is_known() -> None:
+    """Each task that control begins; a new one is not merged before somebody has said whose rows it touches."""
+    tree = ast.parse(inspect.getsource(process))
+    begun = {
+        word.value.value
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "asyncio.create_task"
+        for word in call.keywords
+        if word.arg == "name" and isinstance(word.value, ast.Constant)
+    }
+    for loop in ast.walk(tree):  # `for name, work in (("shipping", …), …)`
+        if isinstance(loop, ast.For) and ast.unparse(loop.target) == "(name, work)":
+            begun |= {pair[0] for pair in re.findall(r"'([\w ]+)', (self)", ast.unparse(loop.iter))}
+    assert begun == set(exercises.JOBS)
+    for name, how in exercises.JOBS.items():
+        for test in re.findall(r"test_\w+", how):
+            assert test in globals() or list(CONTROL.rglob(f"{test}.py")), f"{name}: where is {test}?"
+
+
+def test_jobs_tell_and_change_one_organisation_at_a_time(two: Two) -> None:
+    """A rotation that goes on by itself and webhooks that are told: of the one organisation, and not of the other."""
+    webhook = {"url": "https://hooks.invalid/", "events": ["key:*"]}
+    for organisation in (ACME, ZEBRA):
+        answer = two.running.ask("POST", f"{API}/webhooks?organisation={organisation}", webhook)
+        assert answer.status == 201, answer.text
+    before = rows(two.engine, ZEBRA)
+    ask = {"name": "turned", "project": "p", "rotation": {"every_days": 30}}
+    made = two.running.ask("POST", f"{API}/keys?organisation={ACME}", ask).json
+    begun = two.running.ask("POST", f"{API}/rotations?organisation={ACME}", {"key": made["id"]})
+    assert begun.status == 201, begun.text
+    wait_for(lambda: _successor(two, made["id"]) is not None, 15, "the rotation makes a successor by itself")
+    assert _successor(two, made["id"]).organisation == ACME
+    after = rows(two.engine, ZEBRA)
+    assert after == before
+    told = [row["payload"]["organisation"] for row in rows(two.engine, ACME)["outbox"] if row["payload"]]
+    assert told and set(told) == {ACME}
+
+
+def _successor(two: Two, key: str) -> Any:
+    with reading(two.engine) as connection:
+        return connection.execute(select(keys).where(keys.c.rotated_from == key)).one_or_none()

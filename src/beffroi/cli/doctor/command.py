@@ -15,7 +15,7 @@ import click
 from beffroi.cli import show
 from beffroi.cli.client import Failure
 from beffroi.cli.data import config_file, data_option
-from beffroi.cli.doctor import certificates, clock, disk, engines, machine, running
+from beffroi.cli.doctor import certificates, clock, disk, engines, machine, running, secrets
 from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Finding, Scene, look
 from beffroi.cli.settings import overrides, server_options
 from beffroi.config.load import Invalid
@@ -29,6 +29,7 @@ CHECKS: dict[str, Callable[[Scene], Iterator[Finding]]] = {
     "memory": machine.memory,
     "data directory": disk.directory,
     "data version": running.version,
+    "vault": secrets.vault,
     "file system": disk.filesystem,
     "disk space": disk.space,
     "fsync": disk.syncing,

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Finding, Scene
 from beffroi.cli.settings import count
+from beffroi.core.kernel import KERNEL
 
 MIB = 1 << 20
 WORKER_MIB, REST_MIB = 80, 250  # of one worker under load; of supervisor, control and embedded engine together
@@ -104,7 +105,14 @@ def judge_packages(names: tuple[str, ...]) -> Finding:
         return Finding("packages", PROBLEM, f"These packages do not load: {', '.join(broken)}.", again)
     if getattr(sys.modules.get("google_crc32c"), "implementation", "c") != "c":
         return Finding("packages", WARNING, "google_crc32c is its slow form in Python: the journal costs more.", again)
-    return Finding("packages", OK, "Every compiled package loads.")
+    return Finding("packages", OK, f"Every compiled package loads; {kernel_in_use()}.")
+
+
+def kernel_in_use() -> str:
+    """Whether the hot path has its compiled kernel, in words."""
+    if KERNEL is not None:
+        return "the compiled kernel is in use"
+    return "the compiled kernel is not in use, so requests cost more (a C compiler, Python.h and `scripts/native` build it)"
 
 
 def descriptors(_: Scene) -> Iterator[Finding]:

@@ -14,10 +14,8 @@ from beffroi.cli.keys.rotations import rotations
 from beffroi.cli.keys.schedule import schedule
 
 
-@click.group()
-def keys() -> None:
-    """Make, change, list, show, rotate and revoke API keys."""
-
-
-for command in (create, list_keys, show_key, update, rotate, schedule, rotations, revoke):
-    keys.add_command(command)
+keys = click.Group(
+    "keys",
+    commands=[create, list_keys, show_key, update, rotate, schedule, rotations, revoke],
+    help="Make, change, list, show, rotate and revoke API keys.",
+)

@@ -9,6 +9,7 @@ import asyncio
 from typing import Any
 
 import httptools
+import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -138,3 +139,19 @@ class Bounded:
             await self._app(scope, receive, send)
         finally:
             self._under_way -= 1
+
+
+def settings(app: ASGIApp) -> uvicorn.Config:
+    """How one of the two applications is served."""
+    return uvicorn.Config(
+        Bounded(app),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        http=protocol(),
+        ws="none",
+        server_header=False,
+        date_header=True,
+        timeout_graceful_shutdown=5,
+        proxy_headers=False,
+    )

@@ -101,8 +101,12 @@ def note(scope: Scope, verb: str, rotation: Row[Any], key_name: str, **more: Any
 
 def shown(row: Row[Any]) -> Rotation:
     """As it is shown: without what opens its link."""
-    values = {name: getattr(row, name) for name in Rotation.__struct_fields__ if name != "link_until"}
-    return Rotation(**values, link_until=row.sealed_until if row.sealed is not None else None)
+    values = {name: getattr(row, name) for name in Rotation.__struct_fields__ if name not in ("link_until", "next_at")}
+    return Rotation(
+        **values,
+        next_at=row.next_at if row.next_at < NEVER else None,
+        link_until=row.sealed_until if row.sealed is not None else None,
+    )
 
 
 def claimable(scope: Scope, identifier: str, now: int) -> Row[Any] | None:

@@ -4,6 +4,7 @@
 In: calls. Out: what `service` answers.
 """
 
+import time
 from typing import Annotated, Literal
 
 import msgspec
@@ -17,7 +18,7 @@ from beffroi.control.keys import By
 from beffroi.control.rotation import book, service
 from beffroi.control.rotation.shapes import MONTH, Rotation
 from beffroi.control.tenancy.permissions import Permission
-from beffroi.control.tenancy.scope import CONTROL, EVERY
+from beffroi.control.tenancy.scope import CONTROL, EVERY, looking
 from beffroi.core.errors import MethodNotAllowed, ObjectNotFound
 from beffroi.store.administration import rotations
 
@@ -101,7 +102,13 @@ async def fetch(house: House, request: Request) -> Response:
     address = "" if request.client is None else request.client.host
     house.link_limits.call(address)
     token = request.path_params["token"]
+
+    def look() -> None:
+        with looking(house.engine, CONTROL, EVERY) as scope:
+            service.behind(scope, token, int(time.time()))
+
     try:
+        await house.blocking(look)  # who guesses keeps nobody from acting
         fetched, revision = await house.keys.act(By(CONTROL, EVERY), lambda scope: service.fetch(scope, token, address))
     except ObjectNotFound:
         house.link_limits.wrong(address)

@@ -82,8 +82,8 @@ def link(
     return (rotation, links.token(rotation.id, made.secret)), changed
 
 
-def fetch(scope: Scope, token: str, address: str) -> tuple[Fetched, list[Row[Any]]]:
-    """The successor behind a link, which leads nowhere from now on. The old key gets its end with the same act.
+def behind(scope: Scope, token: str, now: int) -> tuple[Row[Any], str]:
+    """The rotation that a link leads to, and the link's secret.
 
     Args:
         scope: of all organisations: whoever has the link needs nothing else.
@@ -91,12 +91,21 @@ def fetch(scope: Scope, token: str, address: str) -> tuple[Fetched, list[Row[Any
     Raises:
         ObjectNotFound: nothing is behind it; which of the reasons it is, is not told.
     """
-    now = int(time.time())
     parts = links.parts(token)
     rotation = None if parts is None else book.claimable(scope, parts[0], now)
     if parts is None or rotation is None or rotation.state != "made" or not links.fits(parts[1], rotation.link_hash):
         raise ObjectNotFound(GONE)
-    text = links.unseal(rotation.sealed, rotation.id, parts[1])
+    return rotation, parts[1]
+
+
+def fetch(scope: Scope, token: str, address: str) -> tuple[Fetched, list[Row[Any]]]:
+    """The successor behind a link, which leads nowhere from now on. The old key gets its end with the same act.
+
+    Raises as `behind`.
+    """
+    now = int(time.time())
+    rotation, secret = behind(scope, token, now)
+    text = links.unseal(rotation.sealed, rotation.id, secret)
     if text is None:
         raise ObjectNotFound(GONE)
     with scope.within(rotation.organisation) as there:

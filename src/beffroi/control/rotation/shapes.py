@@ -63,7 +63,7 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         due_at: when the successor is made; ends_at: when the old key ends at the latest; next_at: when it is looked at
-            again.
+            again; None: not any more.
         fault: why the last try came to nothing; `attempts` of them in a row.
         link_until: until when a link can be fetched; None: there is none.
     """
@@ -76,7 +76,7 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     due_at: int
     ends_at: int | None
-    next_at: int
+    next_at: int | None
     plan: Any
     attempts: int
     fault: str

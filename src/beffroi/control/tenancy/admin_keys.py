@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import Engine, Row, or_
+from sqlalchemy import Engine, Row, Select, bindparam, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.control.tenancy.granting import may_grant
@@ -132,34 +132,53 @@ async def authenticate_admin(house: "House", text: str, address: str) -> Actor:
     return actor
 
 
+def _known() -> Select[Any]:
+    """A key by its public part, with what decides whether it is good; made once: this is asked at every call."""
+    k, m, s_, o, p = admin_keys.c, members.c, service_accounts.c, organisations.c, projects.c
+    return (
+        select(
+            admin_keys,
+            *(func.coalesce(m[name], s_[name]).label(f"principal_{name}") for name in ("state", "role", "project")),
+            o.state.label("organisation_state"),
+            p.state.label("project_state"),
+        )
+        .select_from(
+            admin_keys.outerjoin(members, (m.id == k.principal) & (m.organisation == k.organisation))
+            .outerjoin(service_accounts, (s_.id == k.principal) & (s_.organisation == k.organisation))
+            .outerjoin(organisations, o.id == k.organisation)
+            .outerjoin(projects, (p.organisation == k.organisation) & (p.id == k.project))
+        )
+        .where(k.public == bindparam("public"))
+    )
+
+
+_KNOWN = _known()
+
+
 def _recognise(engine: Engine, text: str, peppers: Peppers, address: str) -> tuple[str, Actor, int]:
     public = public_id(text, ADMIN)
     if public is None:
         raise AuthenticationError(REFUSED)
     with looking(engine, CONTROL, EVERY) as scope:
-        row = scope.connection.execute(scope.select(admin_keys).where(admin_keys.c.public == public)).one_or_none()
-        pepper = next(iter(peppers.values())) if row is None else peppers.get(row.pepper_id, b"\0" * 32)
-        same = hmac.compare_digest(key_hash(text, pepper), b"" if row is None else row.hash)
-        actor = _actor(scope, row) if row is not None and same and _state(row) == "active" else None
+        row = scope.connection.execute(_KNOWN, {"public": public}).one_or_none()
+    pepper = next(iter(peppers.values())) if row is None else peppers.get(row.pepper_id, b"\0" * 32)
+    same = hmac.compare_digest(key_hash(text, pepper), b"" if row is None else row.hash)
+    actor = _actor(row) if row is not None and same and _state(row) == "active" else None
     if row is None or actor is None:
         log.warning("an admin key was refused", public=public, address=address)
         raise AuthenticationError(REFUSED)
     return row.id, actor, row.used_at or 0
 
 
-def _actor(scope: Scope, row: Row[Any]) -> Actor | None:
+def _actor(row: Row[Any]) -> Actor | None:
     """What the key is now: not more than its principal is now; while its organisation is suspended it only reads."""
     role, only = Role(row.role), None if row.scopes is None else frozenset(map(Permission, row.scopes))
     limits = [] if only is None else [only]
     if row.principal:
-        table = members if row.principal.startswith(MEMBER.prefix) else service_accounts
-        found = scope.connection.execute(
-            scope.select(table).where(table.c.id == row.principal, table.c.organisation == row.organisation)
-        ).one_or_none()
-        if found is None or found.state != ACTIVE or found.project not in ("", row.project):
+        if row.principal_state != ACTIVE or row.principal_project not in ("", row.project):
             return None
-        limits.append(allowed(Role(found.role), narrowed=bool(found.project)))
-    if row.organisation != EVERY and _suspended(scope, row):
+        limits.append(allowed(Role(row.principal_role), narrowed=bool(row.principal_project)))
+    if row.organisation != EVERY and {row.organisation_state, row.project_state} - {ACTIVE, None}:
         limits.append(_READS)
     return Actor(
         row.id,
@@ -170,16 +189,6 @@ def _actor(scope: Scope, row: Row[Any]) -> Actor | None:
         door="api",
         only=frozenset.intersection(*limits) if limits else None,
     )
-
-
-def _suspended(scope: Scope, row: Row[Any]) -> bool:
-    tenant = scope.select(organisations, organisations.c.id).where(
-        organisations.c.id == row.organisation, organisations.c.state != ACTIVE
-    )
-    part = scope.select(projects, projects.c.id).where(
-        projects.c.organisation == row.organisation, projects.c.id == row.project, projects.c.state != ACTIVE
-    )
-    return any(scope.connection.scalar(query) is not None for query in (tenant, part))
 
 
 def _note(engine: Engine, row_id: str) -> None:

@@ -316,6 +316,6 @@ def looking(engine: Engine, actor: Actor, organisation: str) -> Iterator[Scope]:
 
 
 def _existing(scope: Scope) -> Scope:
-    if scope.organisation != EVERY:
+    if scope.organisation != EVERY and scope.actor.organisation == EVERY:  # others are of one that there is
         scope.find(t.organisations, scope.organisation, "organisation")
     return scope

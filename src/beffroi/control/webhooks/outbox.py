@@ -8,7 +8,7 @@ A row leaves when it was delivered or given up. A webhook for which `MOST` rows 
 import time
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from beffroi.control.webhooks.patterns import fit
 from beffroi.core.clock import stamp
@@ -16,6 +16,8 @@ from beffroi.core.ids import new_id
 from beffroi.store.administration import outbox, webhooks
 
 MOST = 10_000  # deliveries that may wait for one webhook
+_w = webhooks.c
+_ACTIVE = select(_w.id, _w.events).where(_w.organisation == bindparam("organisation"), _w.state == "active")
 FULL = f"{MOST} deliveries wait for it"
 
 
@@ -36,7 +38,9 @@ def post(connection: Connection, organisation: str, event: str, payload: dict[st
             continue
         if _waiting(connection, webhook.id) >= MOST:
             connection.execute(
-                update(webhooks).where(w.id == webhook.id).values(state="disabled", fault=FULL, revision=w.revision + 1)
+                update(webhooks)
+                .where(_w.id == webhook.id)
+                .values(state="disabled", fault=FULL, revision=_w.revision + 1)
             )
             full.append(webhook.id)
             continue
