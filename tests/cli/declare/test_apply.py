@@ -229,7 +229,7 @@ def large(name: str, count: int) -> dict[str, Any]:
 
 def test_an_import_that_is_killed_in_the_middle_changes_nothing(served: Served, file: Path) -> None:
     """Control is killed while it applies; whenever that is, afterwards all is there, or nothing of it. `BEFFROI_APPLY_KILLS` times."""
-    for number, delay in enumerate(random.Random(5).uniform(0, 0.4) for _ in range(scaled("apply_kills", 3))):
+    for number, delay in enumerate(random.Random(5).uniform(0, 0.4) for _ in range(scaled("apply_kills", 2))):
         name = f"killed{number}"
         file.write_text(json.dumps(large(name, 60)))
         (control,) = served.children("beffroi.control.process")
