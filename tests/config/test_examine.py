@@ -56,7 +56,9 @@ def test_a_fleet_wants_both_its_database_and_its_secret_and_shows_neither(folder
         f"{{database: '{url}', fleet_secret: file:secret}}": [],
     }
     for server, told in cases.items():
-        found, _ = looked_at(folder, f"server: {server if server[0] == '{' else '{' + server + '}'}\n{ENGINE}", more=True)
+        found, _ = looked_at(
+            folder, f"server: {server if server[0] == '{' else '{' + server + '}'}\n{ENGINE}", more=True
+        )
         assert names(found) == told, server
         assert "s3cret" not in str(found)
     shown = {one.name: one.value for one in effective(examine(folder / "b.yaml", ENVIRON, more=True).source)}

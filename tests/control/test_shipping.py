@@ -303,7 +303,9 @@ def test_the_thread_ships_without_being_asked_and_takes_a_last_look_when_stopped
     assert [row["request_id"] for row in rows(database, open_intents)] == ["req_b"]
 
 
-def test_what_clients_name_themselves_cannot_hold_up_the_ledger(shipper: Shipper, spool: Path, database: Engine) -> None:
+def test_what_clients_name_themselves_cannot_hold_up_the_ledger(
+    shipper: Shipper, spool: Path, database: Engine
+) -> None:
     """Texts that a database has a meaning for, or no room for, are texts."""
     odd = ["nan", "", "\\N", 'a"b,c', "line\nend", "tab\t", "NULL", "é 🏛", "\0", "x" * 200]
     payloads = [
