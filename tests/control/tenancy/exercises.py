@@ -58,6 +58,7 @@ OPERATIONS: dict[str, Exercise] = {
     "GET /engines": Exercise(leaves=_HOUSE),
     "GET /journal/verify": Exercise(leaves=_HOUSE),
     "POST /backups": Exercise(leaves=_HOUSE),
+    "POST /vault-keys": Exercise(leaves=_HOUSE),
     "GET /keys": Exercise(reaching=(query(project=ONLY), query(system=Z["system"]), query(owner=Z["member"]))),
     "POST /keys": Exercise(
         ask={"name": "Same"},
