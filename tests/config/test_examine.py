@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from beffroi.config.effective import effective
 from beffroi.config.examine import examine
 from beffroi.config.problems import Problem
 from tests.config.valid import CANARY, ENVIRON, YAML
@@ -42,6 +43,27 @@ def test_form_sense_files_and_environment_are_told_together(folder: Path) -> Non
         "resources.models[0].targets[0].engine",
         "gateway.max_body",
     ]
+
+
+def test_a_fleet_wants_both_its_database_and_its_secret_and_shows_neither(folder: Path) -> None:
+    """Each without the other, a reference that leads nowhere, and a password in the file itself."""
+    (folder / "secret").write_text("x" * 32)
+    url = "postgresql://ada:s3cret@127.0.0.1/beffroi"
+    cases = {
+        f"database: '{url}'": ["server.database"],
+        "fleet_secret: file:secret": ["server.fleet_secret"],
+        "{database: env:NOT_THERE, fleet_secret: file:secret}": ["server.database"],
+        f"{{database: '{url}', fleet_secret: file:secret}}": [],
+    }
+    for server, told in cases.items():
+        found, _ = looked_at(
+            folder, f"server: {server if server[0] == '{' else '{' + server + '}'}\n{ENGINE}", more=True
+        )
+        assert names(found) == told, server
+        assert "s3cret" not in str(found)
+    shown = {one.name: one.value for one in effective(examine(folder / "b.yaml", ENVIRON, more=True).source)}
+    assert "s3cret" not in str(shown)
+    assert shown["server.fleet_secret"] == "file:secret"
 
 
 @pytest.mark.parametrize(

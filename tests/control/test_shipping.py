@@ -303,6 +303,43 @@ def test_the_thread_ships_without_being_asked_and_takes_a_last_look_when_stopped
     assert [row["request_id"] for row in rows(database, open_intents)] == ["req_b"]
 
 
+def test_what_clients_name_themselves_cannot_hold_up_the_ledger(
+    shipper: Shipper, spool: Path, database: Engine
+) -> None:
+    """Texts that a database has a meaning for, or no room for, are texts."""
+    odd = ["nan", "", "\\N", 'a"b,c', "line\nend", "tab\t", "NULL", "é 🏛", "\0", "x" * 200]
+    payloads = [
+        each
+        for n, name in enumerate(odd)
+        for each in (intent(f"req_{n}"), settlement(f"req_{n}", user=name, finish_reason=None, code=name))
+    ]
+    segment(spool, payloads)
+    later(shipper)
+    server = database.dialect.name == "postgresql"
+    kept = [name.replace("\0", "\ufffd") if server else name for name in odd]
+    found = sorted(rows(database), key=lambda row: int(row["request_id"][4:]))
+    assert [row["end_user"] for row in found] == kept
+    assert [row["code"] for row in found] == kept
+    assert {row["finish_reason"] for row in found} == {None}
+
+
+def test_two_machines_ship_into_one_ledger_and_leave_each_other_s_open_exchanges_alone(
+    tmp_path: Path, database: Engine
+) -> None:
+    """What one has open is not an orphan to the other, though the other has no file of it."""
+    path = segment(tmp_path / "one", [intent("req_a")], boot=BOOT)
+    segment(tmp_path / "two", [intent("req_b"), settlement("req_b")], boot=OTHER)
+    one = Shipper(database, tmp_path / "one", replica="rep_1")
+    with alive(path):
+        one.step()
+        later(Shipper(database, tmp_path / "two", replica="rep_2"))
+        assert [row["request_id"] for row in rows(database, open_intents)] == ["req_a"]
+        assert verify(database, tmp_path / "one", "rep_1").ok
+        assert verify(database, tmp_path / "two", "rep_2").open == 0
+    later(one)
+    assert {row["request_id"]: row["state"] for row in rows(database)} == {"req_a": "recovered", "req_b": "settled"}
+
+
 def test_events_are_plain_data(shipper: Shipper, spool: Path, database: Engine) -> None:
     """What is noted can be printed as JSON."""
     segment(spool, [intent("req_a")])

@@ -223,17 +223,6 @@ class Acts:
         """Those of the fleet that have not confirmed what is committed by now, and how many it has."""
         return ([], 1) if self.follower is None else await self.follower.everywhere(ACKNOWLEDGE)
 
-    @staticmethod
-    def unheard_of(done: str, late: list[Replica], fleet: int) -> NotAcknowledged:
-        """What is said when a revocation has not reached every machine."""
-        those = ", ".join(f"{one.id} on {one.address}, last heard of {one.silent:.0f} s ago" for one in late)
-        return NotAcknowledged(
-            f"{done}, but {len(late)} of {fleet} replicas ({those}) have not confirmed it within {ACKNOWLEDGE:.0f} s. One that "
-            "has lost the database honours the key until it has it again, or until `server.trust_keys` is over; see to that "
-            "machine, and once nothing serves there any more take it off with `beffroi fleet forget`",
-            retry_after=1,
-        )
-
     def name(self, key_id: str) -> str:
         """What a key is called; its id where it is not known."""
         record = self._files.keys.get(key_id)

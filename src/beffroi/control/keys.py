@@ -21,6 +21,7 @@ from beffroi.control.acts import ACKNOWLEDGE, Acts, By, slots_of
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus, elapsed_ms
 from beffroi.control.fleet import sharing
+from beffroi.control.fleet.agreement import unheard_of
 from beffroi.control.keyring import key_record, living
 from beffroi.control.keyshapes import Created, Key, KeyAsk, KeyChange, Revoked, RotateAsk, Rotated
 from beffroi.control.rotation import byhand
@@ -139,7 +140,7 @@ class Keys(Acts):
         if missing:
             raise self.unheard(f"{key.id} is revoked on disk", missing)
         if late:
-            raise self.unheard_of(f"{key.id} is revoked in the database and on this machine", late, fleet)
+            raise unheard_of(f"{key.id} is revoked in the database and on this machine", late, fleet)
         if uncut:
             raise NotAcknowledged(
                 f"all workers refuse {key.id}, but {slots_of(uncut)} did not confirm within {ACKNOWLEDGE:.0f} s that its "

@@ -21,6 +21,7 @@ from sqlalchemy import Row, Select, or_
 
 from beffroi.control import keyring
 from beffroi.control.bus import elapsed_ms
+from beffroi.control.fleet.agreement import unheard_of
 from beffroi.control.keys import By, Keys
 from beffroi.control.keyshapes import Word
 from beffroi.control.tenancy import admin_keys as admin
@@ -257,7 +258,7 @@ async def _heard(service: Keys, revision: int, gone: list[Gone]) -> None:
         raise service.unheard(f"{many} keys are revoked on disk", missing)
     late, fleet = await service.everywhere()
     if late:
-        raise service.unheard_of(f"{many} keys are revoked in the database and on this machine", late, fleet)
+        raise unheard_of(f"{many} keys are revoked in the database and on this machine", late, fleet)
 
 
 def _parts(names: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -39,8 +39,8 @@ def copy(connection: Connection, target: str, columns: Sequence[str], rows: Iter
     cursor: Any = raw.cursor()
     try:
         cursor.execute(sql, stream=io.BytesIO(text.encode()))
-    except driver.Error as error:
-        broken = isinstance(error, driver.InterfaceError)
+    except (driver.Error, OSError) as error:
+        broken = isinstance(error, driver.InterfaceError | OSError)
         if broken:
             connection.invalidate(error)
         raise DBAPIError(sql, None, error, hide_parameters=True, connection_invalidated=broken) from error

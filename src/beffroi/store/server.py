@@ -109,9 +109,17 @@ def open_server(text: str, *, read_only: bool = False) -> Engine:
         )
     except ModuleNotFoundError:
         raise BadUrl("PostgreSQL needs what `pip install 'beffroi[fleet]'` adds to a plain install") from None
+    event.listen(engine, "do_connect", _connect)
     event.listen(engine, "checkout", partial(_set_up, engine.dialect.loaded_dbapi.Error))
     event.listen(engine, "handle_error", _name_error, retval=True)
     return engine
+
+
+def _connect(dialect: Any, _record: object, words: Any, options: Any) -> Any:
+    try:
+        return dialect.connect(*words, **options)
+    except OSError as error:  # as above, in the middle of saying hello
+        raise dialect.loaded_dbapi.OperationalError(str(error)) from error
 
 
 def _set_up(errors: type[Exception], connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
@@ -140,7 +148,7 @@ def patiently(connection: Connection) -> None:
 
 def is_of_server(error: DBAPIError) -> bool:
     """Whether PostgreSQL, or the way to it, is what failed."""
-    return type(error.orig).__module__.startswith("pg8000")
+    return isinstance(error.orig, OSError) or type(error.orig).__module__.startswith("pg8000")
 
 
 def _name_error(context: ExceptionContext) -> BaseException | None:
@@ -148,6 +156,9 @@ def _name_error(context: ExceptionContext) -> BaseException | None:
 
     A server that shuts down, or that has become a standby (25006), is as good as gone: its connections are given up.
     """
+    if isinstance(context.original_exception, OSError):  # the driver lets some of the network's own through
+        context.is_disconnect = True
+        return OperationalError(context.statement, None, context.original_exception, True, True)
     told = context.original_exception.args[:1]
     state = str(told[0].get("C", "")) if told and isinstance(told[0], dict) else ""
     if (state[:2] in ("08", "57") and state != "57014") or state == "25006":
@@ -159,7 +170,7 @@ def _name_error(context: ExceptionContext) -> BaseException | None:
         kind = IntegrityError
     elif state[:2] not in ("08", "25", "40", "53", "55", "57", "58"):
         return None
-    return kind(context.statement, None, context.original_exception, True)
+    return kind(context.statement, None, context.original_exception, True, bool(context.is_disconnect))
 
 
 def _ssl(url: URL) -> ssl.SSLContext | bool:

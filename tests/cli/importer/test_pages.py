@@ -71,7 +71,8 @@ def test_every_command_of_the_page_does_what_it_says(folder: Path, page: str, so
                     served = serve(folder, command, engine.url, dict([export.removeprefix("export ").split("=")]))
                     env["BEFFROI_DATA"] = str(served.data)
                 else:
-                    printed = shell(text, folder, env)
+                    port = ":8401" if served is None else f":{served.control_port}"
+                    printed = shell(text.replace(":8401", port), folder, env)
             assert served is not None
             model = yaml.safe_load((folder / "beffroi.yaml").read_text())["resources"]["models"][0]
             for name in (model["id"], *model["aliases"]):
@@ -82,6 +83,9 @@ def test_every_command_of_the_page_does_what_it_says(folder: Path, page: str, so
                 served.kill()
     if page == "move-from-litellm":
         assert (folder / "keys.txt").read_text().startswith("timetable bot\tbf-")
+        made = (folder / "made.json").read_text()
+        assert '"key":"bf-' in made and "`metadata` is not kept" in made
+        assert '"team_alias":"Search"' in printed and '"max_budget":100.0' in printed
 
 
 def serve(folder: Path, command: str, url: str, env: dict[str, str]) -> Served:

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from tests.client import Answer
+from tests.client import Answer, chat, request
 from tests.control.fleet.fleets import Fleet
 from tests.harness import KEY, Served, wait_for
 
@@ -69,6 +69,30 @@ def test_machines_that_start_at_once_migrate_once_and_make_one_first_key(fleet: 
     (key,) = {found[0] for served in fleet.machines.values() if (found := KEY.search(served.output))}
     for served in fleet.machines.values():
         assert asked(served, key).status == 200
+
+
+def test_a_machine_that_is_gone_is_taken_off_and_what_it_had_open_is_closed(pair: Fleet) -> None:
+    """Not while it was heard of a moment ago: it may still serve."""
+    one, two = pair.machines["one"], pair.machines["two"]
+    pair.engine.always("first=30")
+    conn = two.connect()
+    conn.send(request(one.key, chat("count to 3", stream=True)))
+    wait_for(lambda: pair.rows("SELECT count(*) FROM open_intents") == [[1]], 10, "its intent is in the ledger")
+    (replica,) = pair.rows("SELECT replica FROM open_intents")[0]
+    two.kill()
+    conn.sock.close()
+    pair.engine.always()
+    early = one.run_cli("fleet", "forget", replica)
+    assert early.returncode != 0
+    assert "was heard of" in early.stderr
+    pair.rows("UPDATE replicas SET seen_ns = seen_ns - 60000000000 WHERE id <> '' RETURNING id")
+    assert one.cli("fleet", "forget", replica)["recovered"] == 1
+    assert pair.rows("SELECT count(*) FROM open_intents") == [[0]]
+    assert pair.rows(f"SELECT count(*) FROM replicas WHERE id = '{replica}'") == [[0]]
+    assert one.cli("keys", "revoke", one.new_key().split("-")[1])["replicas"] == 1
+    two.start(ready=False)  # its disk was not gone after all
+    two.wait_ready()
+    assert [each["id"] for each in one.cli("fleet", "list")["data"]].count(replica) == 1
 
 
 def test_a_machine_that_is_stopped_is_not_waited_for(pair: Fleet) -> None:

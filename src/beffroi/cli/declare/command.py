@@ -105,9 +105,10 @@ def apply(file: Path, prune: bool, adopt: bool, yes: bool, control: Control, out
 
 @click.command(short_help="Print a file of the tenants that are there.")
 @click.option(
+    "--organisation",
     "--org",
     "organisation",
-    metavar="ORG",
+    metavar="ID",
     help="Only this organisation; all of them when left out, an admin key's own with --control.",
 )
 @control_options

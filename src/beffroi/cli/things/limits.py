@@ -6,7 +6,8 @@ In: the command line. Out: what the admin API answers; what is used of a quota n
 
 import math
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import click
@@ -15,12 +16,12 @@ from beffroi.cli import show
 from beffroi.cli.control import Control, control_options
 from beffroi.cli.show import Column
 from beffroi.cli.things.spec import LIMITS, Record, Said, Shown, Thing, state
-from beffroi.cli.things.verbs import find, group
+from beffroi.cli.things.verbs import find, group, organisation_option
 from beffroi.core.ids import new_id
 
+F = TypeVar("F", bound=Callable[..., Any])
 _MONEY = ("hard_budget", "soft_budget", "monthly_cap")
 _SINCE = "Day, or Unix seconds, from which it holds; now when left out."
-_ORG = click.option("--org", "organisation", metavar="ORG", help="Organisation; an admin key knows its own.")
 
 
 def _said(limits: Record | None) -> str:
@@ -95,7 +96,7 @@ quotas = group(_QUOTAS)
 @quotas.command("use")
 @click.argument("quota")
 @click.option("--end-user", help="Of this end user, where each has counters of its own.")
-@_ORG
+@organisation_option
 @control_options
 @show.output_options()
 def use(quota: str, end_user: str | None, organisation: str | None, control: Control, out: show.Output) -> None:
@@ -123,7 +124,7 @@ def tiers() -> None:
 
 
 @tiers.command("list")
-@_ORG
+@organisation_option
 @control_options
 @show.output_options()
 def list_tiers(organisation: str | None, control: Control, out: show.Output) -> None:
@@ -134,7 +135,7 @@ def list_tiers(organisation: str | None, control: Control, out: show.Output) -> 
 
 @tiers.command("show")
 @click.argument("name")
-@_ORG
+@organisation_option
 @control_options
 @show.output_options()
 def show_tier(name: str, organisation: str | None, control: Control, out: show.Output) -> None:
@@ -161,16 +162,25 @@ def _table(versions: list[Record], out: show.Output) -> None:
     out.table(columns, rows, document=versions, empty="There are no tiers; make one with `beffroi tiers create NAME`.")
 
 
+def _limits(command: F) -> F:
+    """Adds an option for each limit."""
+    for limit in reversed(LIMITS):
+        command = click.option(limit.name, limit.field, type=limit.kind, help=limit.help)(command)
+    return command
+
+
+@tiers.command("create")
 @click.argument("name")
 @click.option("--title", help="What people call it.")
 @click.option(
     "--effective", metavar="MOMENT", help="Day, or Unix seconds, from which it holds; the beginning when left out."
 )
 @click.option("--credit", metavar="AMOUNT", help="Prepaid credit that goes with it; shown, and counted by nobody yet.")
-@_ORG
+@_limits
+@organisation_option
 @control_options
 @show.output_options(csv=False)
-def _create(
+def create(
     name: str,
     title: str | None,
     effective: str | None,
@@ -180,7 +190,7 @@ def _create(
     out: show.Output,
     **limits: Any,
 ) -> None:
-    """Make the tier NAME, or its next version. `--org '*'` makes it everybody's."""
+    """Make the tier NAME, or its next version. `--organisation '*'` makes it everybody's."""
     said = {"title": title, "effective": effective, "credit": credit}
     body: Record = {"name": name} | {field: value for field, value in said.items() if value is not None}
     body["limits"] = {limit: value for limit, value in limits.items() if value is not None}
@@ -192,15 +202,10 @@ def _create(
         click.echo(f"{show.safe(made['name'])}: version {made['version']} made, {made['state']}.")
 
 
-for _limit in reversed(LIMITS):
-    _create = click.option(_limit.name, _limit.field, type=_limit.kind, help=_limit.help)(_create)
-tiers.command("create")(_create)
-
-
 @tiers.command("delete")
 @click.argument("name")
 @click.argument("version", type=click.IntRange(1))
-@_ORG
+@organisation_option
 @control_options
 @show.output_options(csv=False)
 def delete(name: str, version: int, organisation: str | None, control: Control, out: show.Output) -> None:
@@ -217,7 +222,7 @@ def delete(name: str, version: int, organisation: str | None, control: Control, 
 @click.argument("name")
 @click.option("--project", help="One project of the organisation; all of it when left out.")
 @click.option("--since", metavar="MOMENT", help=_SINCE)
-@_ORG
+@organisation_option
 @control_options
 @show.output_options(csv=False)
 def assign(

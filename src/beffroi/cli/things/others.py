@@ -10,7 +10,7 @@ from beffroi.cli import show
 from beffroi.cli.control import Control, control_options
 from beffroi.cli.show import Column
 from beffroi.cli.things.spec import Said, Shown, Thing, state, when
-from beffroi.cli.things.verbs import group
+from beffroi.cli.things.verbs import group, organisation_option
 
 _KEPT = (Shown("", "revision"), Shown("", "managed_by"))
 
@@ -53,7 +53,7 @@ def events() -> None:
 @click.option("--actor", help="By this one alone, by its id.")
 @click.option("--action", help="Of this kind alone, such as `key:create`, or `api:key:create` for one door.")
 @click.option("-n", "--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many.")
-@click.option("--org", "organisation", metavar="ORG", help="Organisation; an admin key knows its own.")
+@organisation_option
 @control_options
 @show.output_options()
 def list_events(

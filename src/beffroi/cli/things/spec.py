@@ -106,7 +106,8 @@ class Thing:
 
 def state(record: Record) -> Value:
     """Its state, in its colour, and who keeps it."""
-    kept = record.get("managed_by")
+    keepers = {"house": "operator", "apply:house": "apply"}
+    kept = keepers.get(str(record.get("managed_by") or ""), record.get("managed_by"))
     word = str(record.get("state", "active"))
     return show.state(f"{word} ({kept})" if kept else word)
 

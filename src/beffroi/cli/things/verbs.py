@@ -7,7 +7,7 @@ In: `Thing`. Out: a click group. Things are named by their id or by what people 
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import click
@@ -19,6 +19,7 @@ from beffroi.cli.show import Column
 from beffroi.cli.things.spec import Record, Said, Thing
 from beffroi.core.ids import new_id
 
+F = TypeVar("F", bound=Callable[..., Any])
 EVERY, FORBIDDEN = "*", 403
 _DONE = {
     "delete": ("deleted", "Remove"),
@@ -42,11 +43,17 @@ def group(thing: Thing) -> click.Group:
     return made
 
 
+def organisation_option(command: F) -> F:
+    """Adds `--organisation`."""
+    return click.option(
+        "--organisation", "--org", "organisation", metavar="ID", help="Organisation; an admin key knows its own."
+    )(command)
+
+
 def _decorated(thing: Thing, command: Callable[..., None], *, csv: bool) -> Callable[..., None]:
     command = show.output_options(csv=csv)(control_options(command))
     if thing.organisation:
-        option = click.option("--org", "organisation", metavar="ORG", help="Organisation; an admin key knows its own.")
-        command = option(command)
+        command = organisation_option(command)
     return command
 
 
@@ -88,7 +95,7 @@ def _list(thing: Thing) -> click.Command:
     command = _decorated(thing, command, csv=True)
     for name, sentence in reversed(thing.filters):
         command = click.option(f"--{name.replace('_', '-')}", name, help=sentence)(command)
-    every = " `--org '*'` lists those of all organisations, for the operator." if thing.organisation else ""
+    every = " `--organisation '*'` lists those of all organisations, for the operator." if thing.organisation else ""
     return _made("list", command, thing.notes.get("list", f"List them.{every}"))
 
 
@@ -256,4 +263,4 @@ def find(thing: Thing, control: Control, reference: str, query: dict[str, str], 
     return dict(those[0])
 
 
-__all__ = ["find", "group"]
+__all__ = ["find", "group", "organisation_option"]

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Table
 
 from beffroi.control.api.operation import Call, Listed, Operation
+from beffroi.control.fleet.agreement import unheard_of
 from beffroi.control.tenancy import admin_keys, history, members, organisations, projects, shapes, systems
 from beffroi.control.tenancy.members import ACCOUNT, MEMBER, Kind
 from beffroi.control.tenancy.permissions import P, Role
@@ -112,9 +113,7 @@ async def _told(call: Call, shown: Any) -> Any:
     if shown.state != organisations.ACTIVE:
         late, fleet = await call.house.keys.everywhere()
         if late:
-            raise call.house.keys.unheard_of(
-                f"`{shown.id}` is suspended in the database and on this machine", late, fleet
-            )
+            raise unheard_of(f"`{shown.id}` is suspended in the database and on this machine", late, fleet)
     return msgspec.structs.replace(shown, waiting=waiting)
 
 

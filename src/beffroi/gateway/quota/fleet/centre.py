@@ -90,7 +90,9 @@ class Centre:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._redis.connection_pool.disconnect(inuse_connections=True)
         await self._redis.aclose()
+        await asyncio.sleep(0)  # transports close in the next turn
 
     def blocking(self) -> redis.Redis:
         """A client for the last word of a process that ends."""

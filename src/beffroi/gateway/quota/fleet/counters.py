@@ -116,9 +116,8 @@ class FleetCounters:
             lease.running -= 1
             lease.bound -= bound
             lease.estimate -= estimate
-            lease.tick += 1
-            count = lease.count = lease.count + 1
-            if count >= lease.refill_at:
+            total = lease.total = lease.total + 1
+            if total >= lease.refill_at:
                 lease.unit = ask
                 self._desk.refill(lease)
             most = lease.most
@@ -131,8 +130,9 @@ class FleetCounters:
         if not ticket.open:
             return
         ticket.open = False
-        for part in ticket.rest:
-            self.settle(part, used)
+        if ticket.rest:
+            for part in ticket.rest:
+                self.settle(part, used)
         ask = ticket.ask
         tokens, output, cost = used.tokens, used.output, used.cost
         if not 0 <= tokens | output <= TOKEN_CAP or not 0 <= cost <= MONEY_CAP:
@@ -142,19 +142,15 @@ class FleetCounters:
                 min(max(cost, 0), MONEY_CAP),
             )
         more, more_output = tokens - ask.tokens, output - ask.output
+        bound, estimate, at_ms = ask.bound, ask.estimate, ticket.at_ms
         for lease in ticket.leases:
             lease.running += 1
-            lease.bound += ask.bound
-            lease.estimate += ask.estimate
-            if cost:
-                if lease.hard:
-                    lease.bound -= cost
-                if lease.soft:
-                    lease.estimate -= cost
-                if lease.hard or lease.soft:
-                    lease.cost += cost
+            lease.bound += bound - cost if lease.hard else bound
+            lease.estimate += estimate - cost if lease.soft else estimate
+            if lease.money:
+                lease.cost += cost
             if more or more_output:
-                if more_output <= 0 and more <= more_output and lease.back_ms == ticket.at_ms and lease.local is None:
+                if more_output <= 0 and more <= more_output and lease.back_ms == at_ms and lease.local is None:
                     lease.back_tokens += more  # the common case: all less than estimated, admitted with those before it
                     lease.back_output += more_output
                 else:

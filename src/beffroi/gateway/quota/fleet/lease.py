@@ -26,7 +26,7 @@ class Lease:
 
     Attributes:
         requests … estimate: free room, taken from on the fast path.
-        count: reservations since the last answer; at `refill_at` more is asked for.
+        total: reservations from it; at `refill_at` more is asked for.
         room: what the tightest limit on requests per minute had left at the centre; None: it has none.
         tight: somebody may want what is returned here, so it is returned at once.
         word: the centre's last refusal, `word_at` when it came (monotonic ns), `sure` whether nobody else can have it back.
@@ -35,19 +35,22 @@ class Lease:
     """
 
     __slots__ = (
-        "account", "back_ms", "back_output", "back_tokens", "bound", "busy", "cost", "count", "dirty", "epoch", "estimate", "hard", "held", "input", "joined", "lent", "local", "most",
-        "notes", "output", "past", "rate", "refill_at", "requests", "room", "rule", "running", "scope", "seen", "seen_ms",
-        "sending", "soft", "sums", "sure", "tick", "tight", "tokens", "unit", "word", "word_at",
+        "_looked", "_told", "account", "back_ms", "back_output", "back_tokens", "bound", "busy", "cost", "dirty",
+        "epoch", "estimate", "hard", "held", "input", "joined", "lent", "local", "money", "most", "notes",
+        "output", "past", "rate", "refill_at", "requests", "room", "rule", "running", "scope", "seen", "seen_ms",
+        "sending", "soft", "sums", "sure", "tight", "tokens", "total", "unit", "word", "word_at",
     )  # fmt: skip
 
     def __init__(self, scope: str, account: Account, rule: Rule) -> None:
         self.scope, self.account, self.rule = scope, account, rule
         _, self.hard, self.soft = rule.pools
+        self.money = self.hard or self.soft
         self.requests, self.tokens, self.input, self.output = (0 if limited else PLENTY for limited in rule.rates)
         self.running, self.bound, self.estimate = (0 if limited else PLENTY for limited in rule.pools)
         self.lent = [0] * 4
         self.held = [0] * 3
-        self.count, self.refill_at, self.rate, self.tick = 0, 1, 0.0, 0
+        self.total = self._told = self._looked = 0
+        self.refill_at, self.rate = 1, 0.0
         self.most = rule.limits.requests_per_minute
         self.room = 0
         self.notes: dict[tuple[int, int], int] = {}
@@ -86,6 +89,7 @@ class Lease:
         free, before = list(self.free()), self.limited()
         self.account, self.rule = account, rule
         _, self.hard, self.soft = rule.pools
+        self.money = self.hard or self.soft
         for at, (was, now) in enumerate(zip(before, self.limited(), strict=True)):
             if was == now:
                 continue
@@ -176,14 +180,15 @@ class Lease:
 
     def pulse(self) -> None:
         """Look how fast it goes; called every `LOOK_S`."""
-        self.rate = (self.rate + self.tick / LOOK_S) / 2
-        if not self.tick:
-            self.count = 0
-        self.tick = 0
+        lately = self.total - self._looked
+        self.rate = (self.rate + lately / LOOK_S) / 2
+        self._looked = self.total
+        if not lately:
+            self._told = self.total
 
     def wanted(self) -> float:
         """For how many requests room should be at hand."""
-        return 0.0 if self.tight else max(self.rate * AHEAD_S, 2.0 * self.count)
+        return 0.0 if self.tight else max(self.rate * AHEAD_S, 2.0 * (self.total - self._told))
 
     def line(
         self, need: Ask | None, waiting: "list[Ask]", ahead: float, number: int, time: HouseTime, epoch: str
@@ -221,7 +226,7 @@ class Lease:
             if at >= POOL:
                 must[at - POOL] = self.held[at - POOL] - min(0, free[at])
         joins = False if self.joined else self._joins(time, epoch)
-        self.busy, self.count = True, 0
+        self.busy, self._told = True, self.total
         month = time.period(2).number if rule.month else 0
         budget = rule.budget_kind
         return [
@@ -233,7 +238,7 @@ class Lease:
     def likely_sums(self, now_ms: int, workers: int) -> dict[str, int]:
         """What the centre's sums are now, if the others went on as this worker did since it last heard."""
         age_s, unit = min(1.0, (now_ms - self.seen_ms) / 1000), needs_of(self.unit)
-        meanwhile = max(self.rate * age_s, self.count) * (workers - 1)
+        meanwhile = max(self.rate * age_s, self.total - self._told) * (workers - 1)
         return {
             window.code: self.sums.get(window.code, 0) + int(meanwhile * unit[window.quantity])
             for window, _ in self.rule.windows
@@ -275,7 +280,7 @@ class Lease:
             (left // max(1, need) for left, need, limited in zip(free, unit, self.limited(), strict=True) if limited),
             default=PLENTY,
         )
-        self.refill_at = max(1, at_hand // 2)
+        self.refill_at = self.total + max(1, at_hand // 2)
         if told.refused:
             self.sure = not told.others or mono_ns - self.word_at < 25_000_000
             self.word, self.word_at = told.refused, mono_ns

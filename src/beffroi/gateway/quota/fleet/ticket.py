@@ -37,8 +37,7 @@ def take(lease: Lease, ask: Ask) -> None:
     lease.running -= 1
     lease.bound -= ask.bound
     lease.estimate -= ask.estimate
-    lease.tick += 1
-    lease.count += 1
+    lease.total += 1
 
 
 def tightest(leases: tuple[Lease, ...]) -> tuple[int | None, int]:
