@@ -251,7 +251,7 @@ MUTANTS = (
            "totals[slots[key_id]] += int(total)", "totals[slots[key_id]] = int(total)",
            "control/test_budgets.py::test_what_a_key_and_its_successor_spent_is_restored_as_one"),
     # limits of several machines
-    Mutant("the centre lends what is not there", f"{FLEET}/lease.lua", "if #no > 0 then refused = true end", "if false then refused = true end",
+    Mutant("a full window takes one more", f"{FLEET}/lease.lua", "if need > 0 and w.sum + need > w.limit then", "if need > 0 and w.sum + need > w.limit + 1 then",
            "contract/test_counters.py::test_keys_of_one_organisation_share_its_limit_exactly[fleet]"),
     Mutant("a step of the centre's clock is believed", f"{FLEET}/lease.lua", "if est > 0 and math.abs(wall + off - est) > SLEW then", "if false then",
            "gateway/quota/fleet/test_windows.py::test_a_step_of_the_centre_s_clock_neither_opens_nor_closes"),
