@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A revocation holds on every worker within a second, while a hundred things a second are written.
+"""A revocation holds on every worker within a second while a hundred things a second are written.
 
 And the end of a key that the disk did not take is told without anybody asking for anything.
 """

@@ -309,15 +309,24 @@ class _Control:
 
     async def _keep_house(self) -> None:
         """Budgets follow the ledger once it has all that earlier workers left; then their file is kept on the disk."""
-        if self._arguments.fresh and not self._budgets.shared:
+        behind = self._arguments.fresh and not self._budgets.shared
+        if behind:
             with contextlib.suppress(TimeoutError):
                 await self._shipper.caught_up()
-            keys = tuple(self._prepared.files.keys.values())
-            await self._house.blocking(partial(self._budgets.restore, self._prepared.engine, keys))
         while True:
+            behind = behind and not await self._restored()  # again where the database of a fleet is away
             await asyncio.sleep(FLUSH)
             await self._house.blocking(self._budgets.settle)
             await self._house.blocking(self._budgets.flush)
+
+    async def _restored(self) -> bool:
+        keys = tuple(self._prepared.files.keys.values())
+        try:
+            await self._house.blocking(partial(self._budgets.restore, self._prepared.engine, keys))
+        except SQLAlchemyError as error:
+            log.error("budgets could not be compared with the ledger", reason=sharing.why(error, self._prepared.shown))
+            return False
+        return True
 
     async def _alert(self) -> None:
         """Look at budgets every few seconds, more seldom where there are so many that it would keep a core busy."""

@@ -57,7 +57,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=15, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(max_examples=10, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(document=documents)
 def test_what_is_exported_says_all_and_applied_anew_changes_nothing(empty: Path, document: dict[str, Any]) -> None:
     """For documents made at random: applied, applied again, exported, written as YAML, read, planned here and elsewhere."""

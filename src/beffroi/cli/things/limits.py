@@ -211,7 +211,7 @@ def create(
 def delete(name: str, version: int, organisation: str | None, control: Control, out: show.Output) -> None:
     """Take back VERSION of the tier NAME: one that has not begun, or that no quota names."""
     query = {"organisation": organisation} if organisation else {}
-    control.call("DELETE", f"/api/v1/tiers/{quote(name, safe='')}/{version}", query=query)
+    control.call("DELETE", f"/api/v1/tiers/{quote(name, safe='')}/versions/{version}", query=query)
     if out.kind == "json":
         show.as_json({"name": name, "version": version, "done": "delete"})
     else:
