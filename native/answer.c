@@ -120,10 +120,15 @@ static Span shown(const Usage *usage, char room[USAGE_ROOM]) {
     return (Span){(const unsigned char *)room, size};
 }
 
-/* Whether clients can do with the choices as they are: numbered, with a reason, without tool calls, which are looked at each. */
+/* Whether clients can do with the choices as they are: numbered, with a reason, without tool calls: each of those is looked at. */
 static int is_sound(Span choices) {
     static const Span calls = TEXT("\"tool_calls\":"), index = TEXT("\"index\":"), reason = TEXT("\"finish_reason\":");
-    return holds(choices, index, 5) && holds(choices, reason, 7) && !holds(choices, calls, 5);
+    const unsigned char *end = choices.at + choices.size, *p;
+    for (Span rest = choices; (p = behind(rest, calls, 5)) != NULL; rest = (Span){p, end - p}) {
+        p = json_blanks(p, end);
+        if (!(end - p >= 2 && memcmp(p, "[]", 2) == 0) && !(end - p >= 4 && memcmp(p, "null", 4) == 0)) return 0;
+    }
+    return holds(choices, index, 5) && holds(choices, reason, 7);
 }
 
 /* edit_answer(body, prefix, request_id, model, object, backend)

@@ -15,14 +15,14 @@ int span_of(PyObject *given, Span *out) {
     return 1;
 }
 
-int holds(Span text, Span word, Py_ssize_t anchor) {
-    if (text.size < word.size) return 0;
+const unsigned char *behind(Span text, Span word, Py_ssize_t anchor) {
+    if (text.size < word.size) return NULL;
     const unsigned char *p = text.at + anchor, *last = text.at + (text.size - word.size) + anchor;
     while (p <= last && (p = memchr(p, word.at[anchor], (size_t)(last - p) + 1)) != NULL) {
-        if (memcmp(p - anchor, word.at, (size_t)word.size) == 0) return 1;
+        if (memcmp(p - anchor, word.at, (size_t)word.size) == 0) return p - anchor + word.size;
         p++;
     }
-    return 0;
+    return NULL;
 }
 
 int text_of(PyObject *given, Span *out) {

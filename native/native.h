@@ -59,7 +59,10 @@ Span digits_of(int64_t number, unsigned char room[20]);
 PyObject *packed(PyObject *const *found, int count); /* as a tuple, which takes them; NULL where one is */
 PyObject *joined(const Span *pieces, int count); /* as one bytes object */
 
-int holds(Span text, Span word, Py_ssize_t anchor); /* looked for by the sign at that place of the word: a rare one is quick */
+/* The place behind the first `word` in a text, or NULL; it is looked for by the sign at `anchor` in it: a rare one is quick. */
+const unsigned char *behind(Span text, Span word, Py_ssize_t anchor);
+static inline int holds(Span text, Span word, Py_ssize_t anchor) { return behind(text, word, anchor) != NULL; }
+
 #define IS(span, text) same((span), (text), (Py_ssize_t)sizeof(text) - 1)
 
 #endif

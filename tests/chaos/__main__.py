@@ -29,6 +29,8 @@ def main() -> int:
     parser.add_argument("--fault-seconds", type=int, default=60)
     parser.add_argument("--limit-minutes", type=int, default=5)
     parser.add_argument("--calls", type=int, default=60, help="examples for each operation of the admin API")
+    parser.add_argument("--fleet-kills", type=int, default=1000)
+    parser.add_argument("--write-seconds", type=int, default=120)
     parser.add_argument("--clients", type=int, default=1, help="0: only curl of the programs in ../shared/suites")
     options, rest = parser.parse_known_args()
     counts = dict(vars(options))

@@ -104,7 +104,7 @@ def test_nothing_is_held_a_minute_after_workers_and_centre_were_killed_again_and
             replica.go()
             time.sleep(dice.uniform(0.05, 0.3))
             replica.end()
-            if number % 10 == 9:
+            if number % 10 == 4:  # so that the last ones died beside a centre that knew them
                 server.kill()
                 server.start()
         ended = time.monotonic()

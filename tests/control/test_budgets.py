@@ -4,7 +4,7 @@
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from beffroi.gateway.quota.counters import MappedCounters
 from beffroi.gateway.quota.layout import WORD, region_of
 from beffroi.gateway.quota.scopes import account_of
 from beffroi.gateway.quota.terms import Ask, Used
-from beffroi.store.engine import open_engine, upgrade
 from beffroi.store.tables import exchanges
 
 MONTH = KeyRecord("key_month", "a" * 12, b"h" * 32, 1, 0, limits=Limits(hard_budget=1_000_000))
@@ -40,23 +39,13 @@ def spend(counters: MappedCounters, key: KeyRecord, nano: int) -> None:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Callable[..., Engine]]:
-    """Makes the ledger."""
-    made: list[Engine] = []
-
-    def make(*rows: tuple[KeyRecord, int, int]) -> Engine:
-        made.append(filled(tmp_path, *rows))
-        return made[-1]
-
-    yield make
-    for engine in made:
-        engine.dispose()
+def ledger(database: Engine) -> Callable[..., Engine]:
+    """Fills the ledger."""
+    return lambda *rows: filled(database, *rows)
 
 
-def filled(data: Path, *rows: tuple[KeyRecord, int, int]) -> Engine:
+def filled(engine: Engine, *rows: tuple[KeyRecord, int, int]) -> Engine:
     """A ledger with one exchange for each key, cost and age in seconds."""
-    engine = open_engine(data / "beffroi.db")
-    upgrade(engine)
     for number, (key, nano, age) in enumerate(rows):
         row: dict[str, Any] = {}
         for column in exchanges.c:

@@ -25,9 +25,9 @@ OWNER = By(Actor("adk_1", "owner", Role.OWNER, "default"), "default")
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    """The service of keys."""
-    rig = Rig(tmp_path)
+def rig(tmp_path: Path, place: Path | str) -> Iterator[Rig]:
+    """The service of keys, over either kind of database."""
+    rig = Rig(tmp_path, place=place)
     yield rig
     rig.close()
 

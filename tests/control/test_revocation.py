@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A revocation holds on every worker within a second, while a hundred things a second are written; and the end of a key
-that the disk did not take is told without anybody asking for anything.
+"""A revocation holds on every worker within a second while a hundred things a second are written.
+
+And the end of a key that the disk did not take is told without anybody asking for anything.
 """
 
 import asyncio

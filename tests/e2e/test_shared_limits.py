@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two machines that know the same keys, over one Valkey: limits are one, and each machine lives through its loss."""
+"""Two machines over one PostgreSQL and one Valkey: limits are one, and each machine lives through the loss of Valkey."""
 
 import json
 import shutil
-import sqlite3
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +14,10 @@ from beffroi.core.clock import SystemClock
 from beffroi.core.state import load_keys
 from beffroi.gateway.quota.fleet import FleetBooks
 from beffroi.gateway.quota.scopes import account_of
+from tests.control.fleet.fleets import Fleet
 from tests.engines.scripted import ScriptedEngine
 from tests.harness import Served, get, wait_for
-from tests.servers import Valkey
+from tests.servers import Postgres, Valkey
 
 PASSWORD = "only-of-this-test"
 PRICES = [{"input": 10, "output": 10}]
@@ -26,46 +27,30 @@ class Two(NamedTuple):
     """The pair, and keys that both know."""
 
     server: Valkey
+    fleet: Fleet
     machines: tuple[Served, Served]
     rated: str
     hard: str
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
-    """The second machine begins with what the first has in its data directory."""
-    folder = Path(tmp_path_factory.mktemp("two"))
+def two(postgres: Postgres) -> Iterator[Two]:
+    """One database, one Valkey with a password, two machines."""
+    folder = Path(tempfile.mkdtemp(prefix="bf-"))
     with ScriptedEngine() as engine, Valkey() as server:
         server.ask("CONFIG", "SET", "requirepass", PASSWORD)
-        models = [{"id": "words", "targets": [{"engine": "e"}], "prices": PRICES, "max_model_len": 1000}]
-        env = {"SHARED_LIMITS": f"valkey://:{PASSWORD}@127.0.0.1:{server.port}/0"}
-        made = [
-            Served(folder / name, {"e": engine.url}, models=models, server={"valkey": "env:SHARED_LIMITS"}, env=env)
-            for name in ("one", "two")
-        ]
+        (folder / "valkey").write_text(f"valkey://:{PASSWORD}@127.0.0.1:{server.port}/0\n")
+        models = [{"id": "words", "targets": [{"engine": "e0"}], "prices": PRICES, "max_model_len": 1000}]
+        fleet = Fleet(postgres, postgres.empty(), engine, folder)
         try:
-            made[0].start()
-            rated = made[0].new_key(requests_per_minute=6)
-            hard = made[0].new_key(hard_budget="1000")
-            made[0].stop()
-            shutil.copytree(made[0].data, made[1].data)
-            for each in made:
-                each.key = made[0].key
-                each.start()
-            yield Two(server, (made[0], made[1]), rated, hard)
+            machines = [fleet.start(name, models=models, valkey="file:valkey") for name in ("one", "two")]
+            rated = machines[0].new_key(requests_per_minute=6)
+            hard = machines[0].new_key(hard_budget="1000")
+            wait_for(lambda: machines[1].chat(key=hard).status == 200, 10, "the second machine knows the keys")
+            yield Two(server, fleet, (machines[0], machines[1]), rated, hard)
         finally:
-            for each in made:
-                each.stop()
-
-
-def _spent_on(machine: Served, key_id: str) -> int:
-    with sqlite3.connect(machine.data / "beffroi.db") as ledger:
-        (total,) = ledger.execute(
-            "SELECT coalesce(sum(input_nano + cached_nano + output_nano + reasoning_nano), 0) FROM exchanges WHERE key_id = ?",
-            (key_id,),
-        ).fetchone()
-    ledger.close()
-    return int(total)
+            fleet.close()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _limits(machine: Served) -> str:
@@ -96,9 +81,10 @@ def test_what_one_spends_the_other_knows(two: Two) -> None:
 
     def agree() -> bool:
         found = books.spent(account_of(record))
-        return found.reserved == 0 and found.spent == sum(_spent_on(machine, record.id) for machine in two.machines) > 0
+        sums = f"SELECT sum(input_nano + cached_nano + output_nano + reasoning_nano) FROM exchanges WHERE key_id = '{record.id}'"
+        return found.reserved == 0 and found.spent == int(two.fleet.rows(sums)[0][0] or 0) > 0
 
-    wait_for(agree, 10, "the sum of both ledgers")
+    wait_for(agree, 10, "the ledger's sum")
     books.close()
 
 

@@ -14,7 +14,7 @@ from beffroi.config.load import parse
 from beffroi.config.reference import reference
 from beffroi.control.events import ACTIONS, every
 from beffroi.control.metrics import METRICS
-from beffroi.telemetry.metrics import EngineMetrics, ModelMetrics, WorkerMetrics
+from beffroi.telemetry.metrics import EngineMetrics, FleetMetrics, ModelMetrics, WorkerMetrics
 from tests.house.pages import FOLDER, PAGES, commands
 
 SOURCES = Path(__file__).resolve().parents[2] / "src" / "beffroi"
@@ -69,6 +69,7 @@ def test_nothing_that_workers_count_is_kept_from_the_page() -> None:
         "engines": "",
         "room_ns": "room_seconds",
         "loop_lag_us": "loop_lag",
+        "fleet": "limits_up",
     }
     told |= {f"{kind}_tokens": "tokens_total" for kind in ("input", "cached", "output", "reasoning")}
     told |= {
@@ -77,7 +78,9 @@ def test_nothing_that_workers_count_is_kept_from_the_page() -> None:
         "between_us": "inter_token",
         "total_us": "duration",
     }
-    for struct in (WorkerMetrics, ModelMetrics, EngineMetrics):
+    told |= {field.name: f"limits_{field.name}" for field in msgspec.structs.fields(FleetMetrics)}
+    told["answer_us"] = "limits_answer_seconds"
+    for struct in (WorkerMetrics, ModelMetrics, EngineMetrics, FleetMetrics):
         for field in msgspec.structs.fields(struct):
             assert told.get(field.name, field.name) in shown, field.name
 

@@ -28,7 +28,7 @@ WHOLE, FORMS, SENT = (
     "gateway/upstream/test_requests.py",
 )
 WINDOWS, READER, SPOOL = "gateway/quota/test_windows.py", "gateway/test_reader.py", "gateway/journal/test_spool.py"
-STAGE = "control/test_stage.py"
+STAGE, TENANCY = "control/test_stage.py", "src/beffroi/control/tenancy"
 SHIPPING, ROTATION, KEYRING, FALLBACKS = (
     "control/test_shipping.py",
     "control/test_rotation.py",
@@ -274,4 +274,31 @@ MUTANTS = (
            "examples/test_client_helper.py::test_each_class_has_its_price_and_energy_is_what_is_stated"),
     Mutant("Retry-After is not heard", "src/beffroi/client/patience.py", 'headers.get("retry-after", "")', 'headers.get("x", "")',
            "examples/test_client_helper.py::test_retry_after_is_waited_for"),
+    # one tenant does not see, reach or outgrow another
+    Mutant("a scope forgets its organisation", f"{TENANCY}/scope.py",
+           "own: ColumnElement[bool] = column == self.organisation", "own: ColumnElement[bool] = true()",
+           "control/tenancy/test_scope.py::test_a_scope_sees_its_own_organisation_alone"),
+    Mutant("anybody acts anywhere", f"{TENANCY}/scope.py",
+           "if actor.organisation not in (EVERY, organisation):", "if False:",
+           "control/tenancy/test_scope.py::test_nobody_acts_in_another_organisation_but_an_operator"),
+    Mutant("a project is no wall", f"{TENANCY}/scope.py",
+           "yield table.c[how.project] == self.actor.project", "yield true()",
+           "control/tenancy/test_scope.py::test_a_role_narrowed_to_a_project_reaches_that_project_alone"),
+    Mutant("PostgreSQL is not told whose rows", f"{TENANCY}/scope.py",
+           'if self.connection.dialect.name == "postgresql":', "if False:",
+           "store/test_walls.py::test_a_scope_ends_with_its_transaction"),
+    Mutant("the owner of the tables passes the wall", "src/beffroi/store/migrations/versions/v0003_administration.py",
+           'op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")', "pass",
+           "store/test_walls.py::test_every_table_of_tenants_has_its_wall"),
+    Mutant("an admin gives what he has not", f"{TENANCY}/granting.py", "if beyond:", "if False:",
+           "control/tenancy/test_doors.py::test_nobody_makes_a_key_beyond_his_own"),
+    Mutant("a revoked admin key opens", f"{TENANCY}/admin_keys.py",
+           "if row.revoked_at is not None:\n        return \"revoked\"", "if False:\n        return \"revoked\"",
+           "control/tenancy/test_doors.py::test_a_key_that_is_unknown_expired_or_revoked_is_refused_alike"),
+    Mutant("any text opens for an admin key", f"{TENANCY}/admin_keys.py",
+           'if row is not None and same and _state(row) == "active"', 'if row is not None and _state(row) == "active"',
+           "control/tenancy/test_doors.py::test_a_key_that_is_unknown_expired_or_revoked_is_refused_alike"),
+    Mutant("a place tells how busy others are", "src/beffroi/control/requests.py",
+           "count = self._counts.get(of, 0)", 'count = self._counts.get((EVERY, ""), 0)',
+           "control/test_requests.py::test_a_place_says_nothing_of_how_busy_others_are"),
 )  # fmt: skip

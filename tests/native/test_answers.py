@@ -46,6 +46,9 @@ class Ids:
         return ID
 
 
+CHOICE = {"index": 0, "logprobs": None, "finish_reason": "stop"}
+
+
 def body(**more: Any) -> dict[str, Any]:
     """A sound answer."""
     choice = {
@@ -175,6 +178,10 @@ def test_plain_answers_are_the_same(without: Without, usage: Any, spaces: tuple[
         {"backend": {"a": 1}, "x_probe": [1.50, "\u00e9"]},
         {"choices": [{**body()["choices"][0], "finish_reason": "length"}]},
         {"choices": [{"message": {"role": "assistant", "content": "a", "reasoning_content": "hm"}, "index": 0, "finish_reason": "stop"}]},
+        {"choices": [{**CHOICE, "message": {"role": "assistant", "content": "a", "refusal": None, "tool_calls": []}}]},
+        {"choices": [{**CHOICE, "message": {"role": "assistant", "content": "a", "tool_calls": None}}]},
+        {"choices": [{**CHOICE, "message": {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}}]},
+        {"choices": [{**CHOICE, "message": {"tool_calls": []}}, {**CHOICE, "message": {"tool_calls": [{"function": {"name": "f"}}]}}]},
         {"choices": []},
         {"created": "x"},
     ):  # fmt: skip
@@ -193,6 +200,10 @@ def test_the_kernel_takes_what_engines_send(kernel: Kernel) -> None:
     assert (
         kernel.edit_answer(b'{"choices":[],"created":1}', b"chatcmpl-", ID, b'"m"', b'"chat.completion"', b"{}") is None
     )
+    for calls in ([], None):
+        choice = CHOICE | {"message": {"role": "assistant", "content": "a", "tool_calls": calls}}
+        data = json.dumps(body(choices=[choice])).encode()
+        assert kernel.edit_answer(data, b"chatcmpl-", ID, b'"m"', b'"o"', b"{}") is not None
     many = {f"f{number}": number for number in range(40)}
     assert kernel.edit_answer(json.dumps(body(**many)).encode(), b"chatcmpl-", ID, b'"m"', b'"o"', b"{}") is None
     twice = json.dumps(body()).encode()[:-1] + b',"model":"other"}'

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from beffroi.store import vault
-from beffroi.store.vault import Vault, VaultError, key_of, rotate
+from beffroi.store.vault import Vault, VaultError, key_of
 
 
 def test_a_secret_opens_again_for_the_same_purpose_alone(tmp_path: Path) -> None:
@@ -37,8 +37,12 @@ def test_only_the_owner_reads_the_key(tmp_path: Path) -> None:
 def test_after_a_rotation_old_and_new_open_and_the_new_key_seals(tmp_path: Path) -> None:
     """And what the vault derives stays what it was: cursors outlive a rotation."""
     before = Vault.open(tmp_path)
+    running = Vault.open(tmp_path)
     sealed = before.seal(b"old", "c")
-    after = rotate(tmp_path)
+    assert key_of(running.seal(b"", "c")) in before.ids
+    fresh_id = running.rotate()
+    assert key_of(running.seal(b"", "c")).hex() == fresh_id and running.unseal(sealed, "c") == b"old"
+    after = Vault.open(tmp_path)
     fresh = after.seal(b"new", "c")
     assert key_of(fresh) not in before.ids and key_of(sealed) in after.ids
     assert (after.unseal(sealed, "c"), after.unseal(fresh, "c")) == (b"old", b"new")
@@ -54,6 +58,8 @@ def test_a_fleet_shares_a_secret_and_may_have_two_while_it_changes() -> None:
     assert Vault.shared(f"{two}, {one}").unseal(sealed, "c") == b"s"
     with pytest.raises(VaultError, match="does not hold"):
         Vault.shared(two).unseal(sealed, "c")
+    with pytest.raises(VaultError, match="NEW,OLD"):
+        Vault.shared(one).rotate()
     with pytest.raises(VaultError, match="32 characters"):
         Vault.shared("short")
 

@@ -14,6 +14,7 @@ from beffroi.control.tenancy.permissions import Role
 from beffroi.control.tenancy.scope import EVERY, Actor, Scope, acting
 from beffroi.store import administration, tables
 from beffroi.store.engine import downgrade, open_engine, upgrade
+from beffroi.store.server import passes_walls
 
 ANNE = Actor("mem_a", "anne", Role.OWNER, "a")
 
@@ -29,10 +30,7 @@ def engine(postgres: Postgres) -> Iterator[Engine]:
     """A PostgreSQL with two organisations that look alike, as a role that is no superuser but owns the tables."""
     engine = open_engine(postgres.database())
     with engine.begin() as connection:
-        assert (
-            connection.scalar(text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"))
-            is False
-        )
+        assert not passes_walls(connection)
         fill(connection, ("a", "b"))
     yield engine
     engine.dispose()
@@ -93,6 +91,17 @@ def test_who_says_nothing_sees_nothing(engine: Engine) -> None:
         for table in owned():
             assert count(connection, table) == 0, table.name
         connection.rollback()
+
+
+def test_a_user_whom_no_wall_stops_is_known(postgres: Postgres) -> None:
+    """A start says so in the log; on SQLite there is no such wall to pass."""
+    url = postgres.database()
+    database = url.rpartition("/")[2]
+    super_user = f"postgresql://postgres@localhost:{postgres.port}/{database}?host={postgres.folder}"
+    engine = open_engine(super_user)
+    with engine.begin() as connection:
+        assert passes_walls(connection)
+    engine.dispose()
 
 
 def test_a_scope_ends_with_its_transaction(engine: Engine) -> None:

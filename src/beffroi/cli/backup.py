@@ -230,11 +230,15 @@ def _await(directory: Path, state: dict[str, Any], quiet: bool) -> dict[str, Any
 def _unused(directory: Path, absent: Absent) -> Iterator[_Copied | None]:
     """A copy made here, under the directory's lock; None: somebody runs on it."""
     from beffroi.control import stage  # noqa: PLC0415
+    from beffroi.control.backups import SHARED  # noqa: PLC0415
+    from beffroi.control.fleet.terms import belongs_to  # noqa: PLC0415
     from beffroi.store.copy import NotSound  # noqa: PLC0415
     from beffroi.store.engine import current, open_engine  # noqa: PLC0415
     from beffroi.supervisor.directory import DataDirectory, InUse  # noqa: PLC0415
     from beffroi.supervisor.errors import StartError  # noqa: PLC0415
 
+    if belongs_to(directory) is not None:
+        raise Failure(SHARED)
     if not (directory / stage.LEDGER).is_file():
         raise absent
     try:

@@ -19,6 +19,7 @@ from beffroi.cli.client import call
 from beffroi.cli.completion import key_names, model_names
 from beffroi.cli.data import data_directory, data_option
 from beffroi.cli.keys import reference
+from beffroi.cli.keys.common import ANYWHERE
 from beffroi.cli.show import Column
 from beffroi.cli.tables import Lines
 
@@ -75,6 +76,7 @@ def requests() -> None:
     help="With this outcome alone: complete, client_gone, engine_gone, engine_timeout, engine_refused, refused, drained, "
     "journal_failed, lost.",
 )
+@click.option("--organisation", "--org", metavar="ID", default=ANYWHERE, help="Of this organisation alone.")
 @data_option
 @show.output_options()
 def tail(
@@ -83,6 +85,7 @@ def tail(
     key: str | None,
     model: str | None,
     outcome: str | None,
+    organisation: str,
     data: Path | None,
     out: show.Output,
 ) -> None:
@@ -93,6 +96,7 @@ def tail(
     """
     directory = data_directory(data)
     asked: dict[str, Any] = {"key": key and reference(key), "model": model, "outcome": outcome}
+    asked["organisation"] = organisation
     asked = {name: value for name, value in asked.items() if value is not None}
     found = call(directory, "GET", f"/api/v1/requests?{urlencode({**asked, 'limit': count})}")
     places = show.decimals(*(request["cost_nano"] for request in found["requests"]))
@@ -121,14 +125,19 @@ def tail(
 
 @requests.command("show")
 @click.argument("request")
+@click.option("--organisation", "--org", metavar="ID", default=ANYWHERE, help="Of this organisation alone.")
 @data_option
 @show.output_options(csv=False)
-def show_request(request: str, data: Path | None, out: show.Output) -> None:
+def show_request(request: str, organisation: str, data: Path | None, out: show.Output) -> None:
     """Show one request in full. REQUEST is its id (the header x-request-id of its answer) or the beginning of it.
 
     What each of the seven rooms did with it, every attempt on an engine, its tokens, and its price worked out.
     """
-    found = call(data_directory(data), "GET", f"/api/v1/requests/{quote(request, safe='')}")
+    found = call(
+        data_directory(data),
+        "GET",
+        f"/api/v1/requests/{quote(request, safe='')}?{urlencode({'organisation': organisation})}",
+    )
     if out.kind == "json":
         show.as_json(found)
     else:

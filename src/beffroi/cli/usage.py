@@ -19,6 +19,7 @@ from beffroi.cli.client import call
 from beffroi.cli.completion import key_names, model_names
 from beffroi.cli.data import data_directory, data_option
 from beffroi.cli.keys import reference
+from beffroi.cli.keys.common import ANYWHERE
 from beffroi.cli.show import Column
 
 _SPAN = re.compile(r"(\d{1,6})([mhdw])")
@@ -54,10 +55,11 @@ class Moment(click.ParamType[str]):
     "--by",
     default="key,model",
     show_default=True,
-    help="What to group by; of key, model, project, engine, endpoint, outcome, user, day, class.",
+    help="What to group by; of key, model, project, system, organisation, engine, endpoint, outcome, user, day, class.",
 )
 @click.option("--key", help="Of this key alone; a name takes all that have it.", shell_complete=key_names)
 @click.option("--model", help="Of this model alone.", shell_complete=model_names)
+@click.option("--organisation", "--org", metavar="ID", default=ANYWHERE, help="Of this organisation alone.")
 @data_option
 @show.output_options()
 def usage(
@@ -66,6 +68,7 @@ def usage(
     by: str,
     key: str | None,
     model: str | None,
+    organisation: str,
     data: Path | None,
     out: show.Output,
 ) -> None:
@@ -74,6 +77,7 @@ def usage(
     Days, in --by and as moments, begin when budgets' days do: at midnight of the setting gateway.time_zone.
     """
     asked = {"since": since, "until": until, "by": by, "key": key and reference(key), "model": model}
+    asked["organisation"] = organisation
     query = urlencode({name: value for name, value in asked.items() if value is not None})
     found = call(data_directory(data), "GET", f"/api/v1/usage?{query}")
     rows, groups = found["usage"], found["by"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, func
+from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.control.rows import Recovered
 from beffroi.control.tenancy.scope import CONTROL, EVERY, looking
@@ -208,7 +209,7 @@ class Budgets:
                 return False
             self.restore(engine, keys)
             self._fleet.filled(epoch)
-        except (Busy, CountersUnavailable) as error:
+        except (Busy, CountersUnavailable, SQLAlchemyError) as error:
             log.warning("the budgets of the fleet cannot be compared with the ledger yet", reason=str(error))
             return False
         log.info("the budgets of the fleet stand at the ledger's sums", epoch=epoch)

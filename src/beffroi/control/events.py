@@ -83,6 +83,7 @@ ACTS = {
     "quota:update": "A quota has other terms, or another name.",
     "quota:delete": "A quota was removed.",
     "budget:alert": "50, 80 or 100 % of a budget or a monthly cap is spent; once per period and level.",
+    "vault:rotate": "A new key was made for what is sealed from then on.",
     "backup:create": "A copy of the data directory was made for a backup.",
 }
 

@@ -34,7 +34,7 @@ from beffroi.core.snapshot import Config, Damaged
 from beffroi.core.state import load_config, load_keys
 from beffroi.store.copy import NotSound
 from beffroi.store.engine import open_engine, reading, serialise
-from beffroi.store.server import BadUrl
+from beffroi.store.server import BadUrl, passes_walls
 from beffroi.store.tables import DEFAULT, keys
 from beffroi.store.vault import Vault, VaultError
 from beffroi.telemetry import logs
@@ -138,6 +138,11 @@ class Opening:
                 bring_up_shared(self._data, self.engine)
                 with self.engine.begin() as connection:
                     self.enter(connection)
+                    if passes_walls(connection):
+                        log.warning(
+                            "the database user passes row-level security, so that the second wall between tenants is "
+                            "not there; give Beffroi a user that is neither superuser nor BYPASSRLS"
+                        )
         except Refused as error:
             raise StartRefused(str(error), 1) from None
         except (OSError, NotSound) as error:

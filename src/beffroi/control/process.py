@@ -38,6 +38,7 @@ from beffroi.control.house import House
 from beffroi.control.keys import Keys
 from beffroi.control.opening import Opening, StartRefused, follower
 from beffroi.control.quotas.alerts import Alerts
+from beffroi.control.quotas.filling import fill
 from beffroi.control.requests import Recent
 from beffroi.control.rotation.runner import Runner
 from beffroi.control.rotation.settings import mail_of, stores_of
@@ -61,7 +62,6 @@ AGAIN = 1.0  # seconds between two tries to open a database that was away at the
 CHANNELS = ("beffroi", "beffroi_held")  # what PostgreSQL announces: a change; that a replica holds one
 ALERT = 3.0  # seconds between two looks at all budgets
 ALERT_SHARE = 50  # a look that took one second of CPU is followed by so many of rest
-SOON, LOOK = 0.25, 1.0  # seconds between two looks whether the shared counters know what the ledger knows
 FLUSH = 5.0  # seconds between two writes of the counters to the disk
 
 
@@ -274,6 +274,9 @@ class _Control:
         self._open.set()
         await asyncio.get_running_loop().create_future()
 
+    async def _fill(self) -> None:
+        await fill(self._house, self._budgets, self._prepared.files)
+
     async def _once_open(self, work: Callable[[], Awaitable[None]]) -> None:
         await self._open.wait()
         await work()
@@ -306,26 +309,24 @@ class _Control:
 
     async def _keep_house(self) -> None:
         """Budgets follow the ledger once it has all that earlier workers left; then their file is kept on the disk."""
-        if self._arguments.fresh and not self._budgets.shared:
+        behind = self._arguments.fresh and not self._budgets.shared
+        if behind:
             with contextlib.suppress(TimeoutError):
                 await self._shipper.caught_up()
-            keys = tuple(self._prepared.files.keys.values())
-            await self._house.blocking(partial(self._budgets.restore, self._prepared.engine, keys))
         while True:
+            behind = behind and not await self._restored()  # again where the database of a fleet is away
             await asyncio.sleep(FLUSH)
             await self._house.blocking(self._budgets.settle)
             await self._house.blocking(self._budgets.flush)
 
-    async def _fill(self) -> None:
-        """In a fleet: whenever the shared counters are new or were lost, tell them what the ledger knows."""
-        pause = SOON
-        with contextlib.suppress(TimeoutError):
-            await self._shipper.caught_up()
-        while True:
-            await asyncio.sleep(pause)
-            keys = tuple(self._prepared.files.keys.values())
-            filled = await self._house.blocking(partial(self._budgets.fill, self._prepared.engine, keys))
-            pause = LOOK if filled or pause >= LOOK else pause * 2
+    async def _restored(self) -> bool:
+        keys = tuple(self._prepared.files.keys.values())
+        try:
+            await self._house.blocking(partial(self._budgets.restore, self._prepared.engine, keys))
+        except SQLAlchemyError as error:
+            log.error("budgets could not be compared with the ledger", reason=sharing.why(error, self._prepared.shown))
+            return False
+        return True
 
     async def _alert(self) -> None:
         """Look at budgets every few seconds, more seldom where there are so many that it would keep a core busy."""

@@ -35,9 +35,14 @@ class Vault:
 
     Args:
         keys: 32 bytes each, the newest first.
+        file: where they stand; None: nowhere, a fleet shares a secret.
     """
 
-    def __init__(self, keys: list[bytes]) -> None:
+    def __init__(self, keys: list[bytes], file: Path | None = None) -> None:
+        self._file = file
+        self._take(keys)
+
+    def _take(self, keys: list[bytes]) -> None:
         self._keys = {_derive(key, b"id", _ID): AESGCM(_derive(key, b"seal")) for key in keys}
         self._newest = next(iter(self._keys))
         self._oldest = keys[-1]
@@ -51,10 +56,10 @@ class Vault:
         """
         path = data / FILE
         try:
-            return cls(read_keys(path))
+            return cls(read_keys(path), path)
         except FileNotFoundError:
             _write(path, [secrets.token_bytes(_KEY)])
-            return cls(read_keys(path))
+            return cls(read_keys(path), path)
 
     @classmethod
     def shared(cls, secret: str) -> Self:
@@ -75,10 +80,8 @@ class Vault:
 
     def seal(self, plain: bytes, context: str) -> bytes:
         """Sealed bytes. `context`: what they are and whose (`webhook whk_…`); the same is needed to open them."""
-        nonce = secrets.token_bytes(_NONCE)
-        return (
-            _FORM + self._newest + nonce + self._keys[self._newest].encrypt(nonce, plain, _bound(self._newest, context))
-        )
+        newest, nonce = self._newest, secrets.token_bytes(_NONCE)
+        return _FORM + newest + nonce + self._keys[newest].encrypt(nonce, plain, _bound(newest, context))
 
     def unseal(self, sealed: bytes, context: str) -> bytes:
         """What was sealed.
@@ -99,22 +102,27 @@ class Vault:
         except (InvalidTag, ValueError):
             raise VaultError("a sealed secret is damaged, or stands where another belongs") from None
 
+    def rotate(self) -> str:
+        """Put a new key before those of the file, which seals from now on; what was sealed opens still. Its id. Blocks.
+
+        Raises:
+            VaultError: there is no file, or it has no room; nothing was changed. OSError: it cannot be written.
+        """
+        if self._file is None:
+            raise VaultError(
+                "a fleet's secret is in its configuration: write `NEW,OLD` into `server.fleet_secret`, and restart"
+            )
+        keys = read_keys(self._file)
+        if len(keys) >= _MOST_KEYS:
+            raise VaultError(f"{FILE} holds {len(keys)} keys, which is enough for any age")
+        keys.insert(0, secrets.token_bytes(_KEY))
+        _write(self._file, keys)
+        self._take(keys)
+        return self._newest.hex()
+
     def secret(self, purpose: str) -> bytes:
         """32 bytes for one purpose, the same at every start, whichever keys were added since."""
         return _derive(self._oldest, b"secret " + purpose.encode())
-
-
-def rotate(data: Path) -> Vault:
-    """Put a new key before those of the file; what was sealed before opens still. Blocks.
-
-    Raises:
-        VaultError, OSError: nothing was changed.
-    """
-    keys = read_keys(data / FILE)
-    if len(keys) >= _MOST_KEYS:
-        raise VaultError(f"{FILE} holds {len(keys)} keys, which is enough for any age")
-    _write(data / FILE, [secrets.token_bytes(_KEY), *keys])
-    return Vault.open(data)
 
 
 def key_of(sealed: bytes) -> bytes:

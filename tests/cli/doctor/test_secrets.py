@@ -7,7 +7,7 @@ from beffroi.cli.doctor import secrets
 from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Scene
 from beffroi.config.schema import Server
 from beffroi.core.layout import VERSION_FILE
-from beffroi.store.vault import FILE, Vault, rotate
+from beffroi.store.vault import FILE, Vault
 
 
 def test_a_directory_that_was_never_served_needs_none(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_the_key_of_a_served_directory_is_looked_at(tmp_path: Path) -> None:
     Vault.open(tmp_path)
     (found,) = secrets.vault(Scene(tmp_path))
     assert found.state == OK and "1 key," in found.finding
-    rotate(tmp_path)
+    Vault.open(tmp_path).rotate()
     (found,) = secrets.vault(Scene(tmp_path))
     assert found.state == OK and "2 keys," in found.finding
     (tmp_path / FILE).chmod(0o644)

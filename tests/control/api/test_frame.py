@@ -262,3 +262,17 @@ def test_a_vault_that_is_gone_makes_nothing_up(running: Control) -> None:
         (running.data / "vault.key").write_bytes(kept)
         running.start()
     assert make(running, "before").headers["idempotency-replayed"] == "true"
+
+
+def test_a_new_key_of_the_vault_seals_what_comes_and_what_was_sealed_opens(running: Control) -> None:
+    """Over a restart too; cursors outlive it."""
+    before = make(running, "old-key").json
+    cursor = running.get("/api/v1/webhooks?limit=1").json["next"]
+    made = running.ask("POST", "/api/v1/vault-keys")
+    assert made.status == 201 and len((running.data / "vault.key").read_text().split()) == 2
+    after = make(running, "new-key").json
+    stop(running)
+    running.start()
+    assert make(running, "old-key").json == before and make(running, "new-key").json == after
+    assert running.get(f"/api/v1/webhooks?limit=1&cursor={cursor}").status == 200
+    assert "cli:vault:rotate" in running.get("/api/v1/events?limit=200").text

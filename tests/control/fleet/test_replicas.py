@@ -4,6 +4,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 from tests.client import Answer, chat, request
 from tests.control.fleet.fleets import Fleet
@@ -93,6 +94,21 @@ def test_a_machine_that_is_gone_is_taken_off_and_what_it_had_open_is_closed(pair
     two.start(ready=False)  # its disk was not gone after all
     two.wait_ready()
     assert [each["id"] for each in one.cli("fleet", "list")["data"]].count(replica) == 1
+
+
+def test_a_backup_of_a_machine_of_a_fleet_says_what_makes_one(pair: Fleet, tmp_path: Path) -> None:
+    """Served or not: an archive without the ledger would be taken for a backup."""
+    one = pair.machines["one"]
+    for served in (True, False):
+        if not served:
+            assert one.stop() == 0
+        done = one.cli_bare("backup", "create", str(tmp_path / "b.tar.gz"), "--data", str(one.data))
+        assert done.returncode != 0
+        assert "pg_dump" in done.stderr
+        assert "fleet_secret" in done.stderr
+        assert not (tmp_path / "b.tar.gz").exists()
+    one.start(ready=False)
+    one.wait_ready()
 
 
 def test_a_machine_that_is_stopped_is_not_waited_for(pair: Fleet) -> None:

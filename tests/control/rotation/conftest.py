@@ -18,8 +18,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    """A rig with a store of files."""
-    rig = Rig(tmp_path, stores=(StoreSettings(name="s", kind="file", directory=str(tmp_path / "store")),))
+def rig(tmp_path: Path, place: Path | str) -> Iterator[Rig]:
+    """A rig with a store of files, over either kind of database."""
+    stores = (StoreSettings(name="s", kind="file", directory=str(tmp_path / "store")),)
+    rig = Rig(tmp_path, stores=stores, place=place)
     yield rig
     rig.close()

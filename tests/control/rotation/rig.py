@@ -61,6 +61,7 @@ class Rig:
     """Everything that a control process has for rotations.
 
     Args:
+        place: of a database that is there and up to date; SQLite in `data` when left out.
         touch: called wherever the world is touched: before and after each commit, and each write of the key table.
     """
 
@@ -72,10 +73,12 @@ class Rig:
         mail: MailSettings | None = None,
         touch: Callable[[str], None] = lambda _: None,
         environ: dict[str, str] | None = None,
+        place: Path | str | None = None,
     ) -> None:
         self.data = data
-        self.engine: Engine = open_engine(data / "beffroi.db")
-        upgrade(self.engine)
+        self.engine: Engine = open_engine(place or data / "beffroi.db")
+        if place is None:
+            upgrade(self.engine)
         event.listen(self.engine, "commit", lambda _: touch("before a commit"))
         self.files = _Touched(data, load(self.engine), load_peppers(data, create=True))
         self.files.touch = touch

@@ -58,6 +58,7 @@ OPERATIONS: dict[str, Exercise] = {
     "GET /engines": Exercise(leaves=_HOUSE),
     "GET /journal/verify": Exercise(leaves=_HOUSE),
     "POST /backups": Exercise(leaves=_HOUSE),
+    "POST /vault-keys": Exercise(leaves=_HOUSE),
     "GET /keys": Exercise(reaching=(query(project=ONLY), query(system=Z["system"]), query(owner=Z["member"]))),
     "POST /keys": Exercise(
         ask={"name": "Same"},
@@ -137,7 +138,7 @@ OPERATIONS: dict[str, Exercise] = {
     "GET /tiers": Exercise(),
     "GET /tiers/{name}": Exercise(a.tiers, "name"),
     "POST /tiers": Exercise(ask={"name": "new", "limits": {"requests_per_minute": 5}}),
-    "DELETE /tiers/{name}/{version}": Exercise(a.tiers, "name"),
+    "DELETE /tiers/{name}/versions/{version}": Exercise(a.tiers, "name"),
     "POST /tiers/{name}/assign": Exercise(a.tiers, "name", ask={}, reaching=({"project": ONLY},)),
     "GET /quotas": Exercise(),
     "GET /quotas/{id}": Exercise(a.quotas),
@@ -234,9 +235,9 @@ VERBS: dict[str, list[list[str]] | str] = {
     "orgs update": _OPERATOR,
     "export": [["--org", ACME]],
     "models": [[]],
-    "usage": [["--by", "key,model,project"], ["--key", Z["key"]]],
-    "requests tail": [[], ["--key", Z["key"]]],
-    "requests show": [["{request}"]],
+    "usage": [["--org", ACME, "--by", "key,model,project"], ["--org", ACME, "--key", Z["key"]]],
+    "requests tail": [["--org", ACME], ["--org", ACME, "--key", Z["key"]]],
+    "requests show": [["{request}", "--org", ACME]],
     "events list": [["--org", ACME], ["--org", ACME, "--subject", Z["key"]]],
     "keys create": [
         ["x", "--organisation", ACME, "--project", ONLY],
@@ -307,4 +308,24 @@ JOBS = {
     "webhooks": "test_jobs_tell_and_change_one_organisation_at_a_time",
     "rotations": "test_jobs_tell_and_change_one_organisation_at_a_time",
     "keys": "tells workers what the tables of the installation say, all of it to each",
+}
+
+# Modules of control that open the database without a scope, because what they do is of the whole installation.
+WITHOUT_SCOPE = {
+    "acts.py": "which tenants are suspended, for all workers",
+    "backups.py": "an event of the installation",
+    "catalogue.py": "latency of engines, for operators",
+    "configuration.py": "an event of the installation",
+    "fleet/follower.py": "what workers of this machine must know",
+    "fleet/routes.py": "machines of the fleet",
+    "fleet/sharing.py": "peppers of the fleet",
+    "house.py": "whether the database answers",
+    "keyring.py": "the key table of all workers",
+    "keys.py": "peppers",
+    "opening.py": "what all workers must know at a start",
+    "restore.py": "a whole backup",
+    "shipping.py": "rows of the journal, each with its organisation in it",
+    "tenancy/scope.py": "where scopes begin",
+    "upgrade.py": "migrations",
+    "verify.py": "the journal against the ledger",
 }

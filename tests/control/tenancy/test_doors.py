@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from beffroi.core.key import ADMIN, new_key
+from beffroi.core.key import ADMIN, _checksum, new_key
 from beffroi.core.state import load_keys
 from tests.control.fakes import Answer, Control, Worker, WorkerThread, control, until
 
@@ -110,8 +110,11 @@ def test_a_key_that_is_unknown_expired_or_revoked_is_refused_alike(running: Cont
     (identifier,) = [each["id"] for each in found if each["public"] == revoked[4:16]]
     shown = running.ask("POST", f"{API}/admin-keys/{identifier}/revoke?organisation=acme").json
     assert shown["state"] == "revoked"
+    good = key(running, "viewer")
+    head = good[:17] + "x" * 32
+    other = head + _checksum(head)  # the public part of a good key, and a secret that somebody made up
     texts = set()
-    for given in (unknown, wrong, expired, revoked, "bfa-x", "bf-" + unknown[4:], f"{unknown}é"):
+    for given in (unknown, wrong, other, expired, revoked, "bfa-x", "bf-" + unknown[4:], f"{unknown}é"):
         answer = running.ask("GET", f"{API}/projects", key=given.encode().decode("latin-1"))
         refused(answer, 401, "invalid_api_key")
         texts.add(answer.text)

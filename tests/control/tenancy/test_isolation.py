@@ -34,6 +34,7 @@ from tests.harness import wait_for
 from tests.house.pages import commands
 
 API = "/api/v1"
+SYSTEM = {"name": "twice", "purpose": "p", "owner": "o"}
 CONTROL = Path(__file__).resolve().parents[1]
 ROLES = [(role, narrowed) for role in Role if role != Role.OPERATOR for narrowed in ("", "p")]
 DECLARED = {f"{each.method} {each.path}": each for each in OPERATIONS if each.needs is not None}
@@ -293,6 +294,32 @@ def said_to_be_there(output: str, said: list[str]) -> bool:
     return any(word in output for word in said)
 
 
+def test_what_one_tenant_was_answered_is_never_another_s_answer(two: Two) -> None:
+    """The same Idempotency-Key from two organisations makes two things; a cursor of one's list opens no other's."""
+    theirs = two.running.ask("POST", f"{API}/admin-keys?organisation={ZEBRA}", {"name": "o", "role": "owner"}).json[
+        "key"
+    ]
+    mine = two.keys[Role.OWNER, ""]
+    made = [
+        two.running.ask("POST", f"{API}/systems", SYSTEM, key=key, headers={"idempotency-key": "the-same"}).json
+        for key in (theirs, mine, mine)
+    ]
+    assert [each["organisation"] for each in made] == [ZEBRA, ACME, ACME]
+    assert made[1]["id"] == made[2]["id"] != made[0]["id"]
+    cursor = two.running.ask("GET", f"{API}/members?limit=1", key=theirs).json["next"]
+    answer = two.running.ask("GET", f"{API}/members?cursor={cursor}", key=mine)
+    assert (answer.status, answer.json["param"]) == (400, "cursor")
+    two.before = rows(two.engine, ZEBRA)
+
+
+def test_nothing_opens_the_database_without_a_scope_but_what_says_why() -> None:
+    """A page that reached for the engine would stand outside of both walls."""
+    folder = Path(process.__file__).parent
+    opens = re.compile(r"\breading\(|ngine\.(?:begin|connect)\(")
+    found = {str(file.relative_to(folder)) for file in folder.rglob("*.py") if opens.search(file.read_text("utf-8"))}
+    assert found == set(exercises.WITHOUT_SCOPE)
+
+
 def test_every_job_is_known() -> None:
     """Each task that control begins; a new one is not merged before somebody has said whose rows it touches."""
     tree = ast.parse(inspect.getsource(process))
@@ -325,8 +352,8 @@ def test_jobs_tell_and_change_one_organisation_at_a_time(two: Two) -> None:
     assert begun.status == 201, begun.text
     wait_for(lambda: _successor(two, made["id"]) is not None, 15, "the rotation makes a successor by itself")
     assert _successor(two, made["id"]).organisation == ACME
-    after = rows(two.engine, ZEBRA)
-    assert after == before
+    assert rows(two.engine, ZEBRA) == before
+    two.before = before
     told = [row["payload"]["organisation"] for row in rows(two.engine, ACME)["outbox"] if row["payload"]]
     assert told and set(told) == {ACME}
 

@@ -13,7 +13,6 @@ from beffroi.cli.keys.rotate import rotate
 from beffroi.cli.keys.rotations import rotations
 from beffroi.cli.keys.schedule import schedule
 
-
 keys = click.Group(
     "keys",
     commands=[create, list_keys, show_key, update, rotate, schedule, rotations, revoke],

@@ -68,7 +68,7 @@ def show_rotation(rotation: str, organisation: str | None, data: Path | None, ou
         ("due", _moment(found["due_at"])),
         (
             "goes to",
-            f"the store {store}" if store else "a one-time link" if "every_days" in plan else "who asked for it",
+            f"the store {store}" if store else _offered(found) if "every_days" in plan else "who asked for it",
         ),
         ("old key ends", _moment(found["ends_at"]) or "not before the successor is delivered"),
         ("looked at", _when(found) or "not any more"),
@@ -112,6 +112,12 @@ def cancel(rotation: str, organisation: str | None, data: Path | None, out: show
         show.as_json(found)
     else:
         click.echo(f"{found['id']} is given up; {found['key_id']} goes on as it was.")
+
+
+def _offered(found: dict[str, Any]) -> str:
+    if found["state"] == "made" and not found["link_until"]:
+        return f"whoever asks for its link: beffroi keys rotations link {found['id']}"
+    return "a one-time link"
 
 
 def _state(found: dict[str, Any]) -> show.Cell:

@@ -9,14 +9,14 @@ successor keeps its id and its public part, and gets another secret), so that it
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Row
+from sqlalchemy import Row, func, select
 
 from beffroi.control import keyring
 from beffroi.control.keyring import Pepper, living
 from beffroi.control.rotation import book, links
 from beffroi.control.rotation.shapes import DAY, Schedule
 from beffroi.control.tenancy.scope import Scope
-from beffroi.store.administration import key_uses, rotations
+from beffroi.store.administration import key_uses, replicas, rotations
 from beffroi.store.tables import keys, open_intents
 
 USE_LAG = 60  # seconds by which the table of uses may be behind the ledger
@@ -103,7 +103,7 @@ def look_at_old(scope: Scope, rotation: Row[Any], now: int, complete: int) -> Ch
     """End the old key if it is over or idle; otherwise say when to look again.
 
     Args:
-        complete: Unix second up to which the ledger has everything.
+        complete: Unix second up to which the ledger has everything that was served here.
     """
     old = scope.find(keys, rotation.key_id, "key")
     if not living(old, now):
@@ -114,12 +114,21 @@ def look_at_old(scope: Scope, rotation: Row[Any], now: int, complete: int) -> Ch
         used = (
             scope.connection.scalar(scope.select(key_uses, key_uses.c.used_at).where(key_uses.c.key_id == old.id)) or 0
         )
+        complete = min(complete, _heard_of(scope))
         since = max(used + USE_LAG, int(rotation.plan["delivered_at"]))
         if since + idle <= complete and not _in_flight(scope, old.id):
             old = keyring.end(scope, old, now, rotation.successor)
             return _ended(scope, rotation, old, "nobody used it any more"), [old]
         again = min(again, max(since + idle, now + min(LONGEST_WAIT, max(idle // 8, 30))))
     return book.move(scope, rotation, next_at=max(again, now + 1)), []
+
+
+def _heard_of(scope: Scope) -> int:
+    """Unix second up to which every machine of a fleet was heard of: one that is silent may have uses that nobody knows."""
+    if scope.connection.dialect.name != "postgresql":
+        return book.NEVER
+    silent = scope.connection.scalar(select(func.min(replicas.c.seen_ns)))
+    return book.NEVER if silent is None else int(silent) // 1_000_000_000
 
 
 def _in_flight(scope: Scope, key_id: str) -> bool:

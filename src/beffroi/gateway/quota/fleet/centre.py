@@ -20,6 +20,7 @@ from beffroi.telemetry import logs
 from beffroi.telemetry.metrics import FleetMetrics, observe
 
 PATIENCE_S = 0.020
+TURNS = 4
 CONNECT_S = 1.0
 ENOUGH = 3  # answers missed in a row, or two lost connections, open the breaker
 PROBE_S, PROBE_MOST_S = 0.1, 1.0
@@ -105,12 +106,23 @@ class Centre:
             Away: there is no answer; whether anything was done nobody knows.
         """
         begin = time.perf_counter_ns()
+        sent = asyncio.create_task(self._send(batch))
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                answers = await self._send(batch)
+            await asyncio.wait((sent,), timeout=PATIENCE_S)
+            for _ in range(TURNS):  # a loop that was held up itself has the answer and has not read it yet
+                if not sent.done():
+                    await asyncio.sleep(0)
+            if not sent.done():
+                raise TimeoutError
+            answers = sent.result()
         except _FAULTS as error:
             self._miss(error)
             raise Away from None
+        finally:
+            if not sent.done():
+                sent.cancel()
+                with suppress(asyncio.CancelledError, *_FAULTS):
+                    await sent
         self._missed, self.heard_ns = 0, time.monotonic_ns()
         metrics = self._metrics
         metrics.calls += len(batch)

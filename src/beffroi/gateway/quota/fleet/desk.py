@@ -236,7 +236,7 @@ class Desk:
             lease.give_up(wanted)
         return self._line(lease, None, [], wanted)
 
-    def _line(self, lease: Lease, ask: Ask | None, waiting: list[Ask], ahead: float) -> list[Any]:
+    def _line(self, lease: Lease, ask: Ask | None, waiting: list[Ask], ahead: int) -> list[Any]:
         self._number += 1
         return lease.line(ask, waiting, ahead, self._number, self._time, self._epoch)
 

@@ -165,11 +165,11 @@ class Lease:
         """Whether it has room that nobody uses."""
         return any(limited and left > 0 for limited, left in zip(self.limited(), self.free(), strict=True))
 
-    def give_up(self, keep: float) -> None:
+    def give_up(self, keep: int) -> None:
         """Free room beyond `keep` requests is no longer ours: the next line says so."""
         unit, free = needs_of(self.unit), list(self.free())
         for at, limited in enumerate(self.limited()):
-            extra = free[at] - int(keep * unit[at]) if limited else 0
+            extra = free[at] - keep * unit[at] if limited else 0
             if extra > 0:
                 free[at] -= extra
                 if at < POOL:
@@ -186,12 +186,12 @@ class Lease:
         if not lately:
             self._told = self.total
 
-    def wanted(self) -> float:
-        """For how many requests room should be at hand."""
-        return 0.0 if self.tight else max(self.rate * AHEAD_S, 2.0 * (self.total - self._told))
+    def wanted(self) -> int:
+        """For how many requests room should be at hand; part of one is of no use."""
+        return 0 if self.tight else int(max(self.rate * AHEAD_S, 2.0 * (self.total - self._told)))
 
     def line(
-        self, need: Ask | None, waiting: "list[Ask]", ahead: float, number: int, time: HouseTime, epoch: str
+        self, need: Ask | None, waiting: "list[Ask]", ahead: int, number: int, time: HouseTime, epoch: str
     ) -> list[Any]:
         """What the script is told; the lease is busy until `take` or `lost`."""
         rule, limited = self.rule, self.limited()
@@ -222,7 +222,7 @@ class Lease:
             spare = max(0, free[at])
             ask[at] = max(0, needs[at] - spare)
             wait[at] = max(ask[at], total[at] - spare)
-            more[at] = max(0, int(ahead * unit[at]) - max(0, spare - max(needs[at], total[at])))
+            more[at] = max(0, ahead * unit[at] - max(0, spare - max(needs[at], total[at])))
             if at >= POOL:
                 must[at - POOL] = self.held[at - POOL] - min(0, free[at])
         joins = False if self.joined else self._joins(time, epoch)
