@@ -24,16 +24,6 @@ static int which(Span name, const Span *names, int count) {
     return -1;
 }
 
-/* Reads `"name" :`; the place of its value, or NULL. */
-static const unsigned char *member(const unsigned char *p, const unsigned char *end, Span *name) {
-    int flags;
-    p = json_string(p, end, name, &flags);
-    if (p == NULL || flags) return NULL;
-    p = json_blanks(p, end);
-    if (p >= end || *p != ':') return NULL;
-    return json_blanks(p + 1, end);
-}
-
 static const unsigned char *counted(const unsigned char *p, const unsigned char *end, int64_t *value) {
     Span digits = {p, 0};
     int whole;
@@ -49,7 +39,7 @@ static const unsigned char *detail(const unsigned char *p, const unsigned char *
     Span found;
     if (p < end && *p == 'n') return json_value(p, end, 0);
     if (p >= end || *p != '{') return NULL;
-    p = member(json_blanks(p + 1, end), end, &found);
+    p = json_member(json_blanks(p + 1, end), end, &found);
     if (p == NULL || !same(found, name, size)) return NULL;
     p = counted(p, end, value);
     if (p == NULL) return NULL;
@@ -69,7 +59,7 @@ static const unsigned char *usage_of(const unsigned char *p, const unsigned char
     if (p >= end || *p != '{') return NULL;
     p = json_blanks(p + 1, end);
     for (;;) {
-        p = member(p, end, &name);
+        p = json_member(p, end, &name);
         if (p == NULL) return NULL;
         int place = which(name, COUNT_NAMES, COUNTS);
         if (place < 0 || (seen >> place & 1)) return NULL;
@@ -164,7 +154,7 @@ PyObject *edit_answer(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
     for (;;) {
         if (fields == MAX_FIELDS) Py_RETURN_NONE;
         Span name;
-        p = member(p, end, &name);
+        p = json_member(p, end, &name);
         if (p == NULL || which(name, names, fields) >= 0) Py_RETURN_NONE;
         const unsigned char *value = p;
         int place = which(name, NAMES, SET);

@@ -51,16 +51,6 @@ static int field_of(Span name) {
     return -1;
 }
 
-/* Reads `"name":` of an object; the place of its value, or NULL. */
-static const unsigned char *member(const unsigned char *p, const unsigned char *end, Span *name) {
-    int flags;
-    p = json_string(p, end, name, &flags);
-    if (p == NULL || flags) return NULL;
-    p = json_blanks(p, end);
-    if (p >= end || *p != ':') return NULL;
-    return json_blanks(p + 1, end);
-}
-
 /* After a value: 1 another follows, 0 the object or list is over, -1 neither. Moves `p` behind it. */
 static int follows(const unsigned char **p, const unsigned char *end, unsigned char close) {
     const unsigned char *q = json_blanks(*p, end);
@@ -80,7 +70,7 @@ static const unsigned char *message(const unsigned char *p, const unsigned char 
     if (depth <= 0 || p >= end || *p != '{') return NULL;
     p = json_blanks(p + 1, end);
     while (more) {
-        p = member(p, end, &name);
+        p = json_member(p, end, &name);
         if (p == NULL || p >= end) return NULL;
         if (IS(name, "role")) {
             if (role.at != NULL) return NULL;
@@ -135,7 +125,7 @@ static const unsigned char *stream_options(const unsigned char *p, const unsigne
     p = json_blanks(p + 1, end);
     if (p < end && *p == '}') return p + 1;
     while (more) {
-        p = member(p, end, &name);
+        p = json_member(p, end, &name);
         if (p == NULL) return NULL;
         if (IS(name, "include_usage")) {
             if (seen) return NULL;
@@ -249,7 +239,7 @@ static int read_chat(Chat *chat, const unsigned char *p, const unsigned char *en
     if (p >= end || *p != '{') return 0;
     p = json_blanks(p + 1, end);
     while (more) {
-        p = member(p, end, &name);
+        p = json_member(p, end, &name);
         if (p == NULL) return 0;
         int field = field_of(name);
         if (field < 0 || (seen >> field & 1)) return 0;

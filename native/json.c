@@ -180,6 +180,15 @@ const unsigned char *json_value(const unsigned char *p, const unsigned char *end
     }
 }
 
+const unsigned char *json_member(const unsigned char *p, const unsigned char *end, Span *name) {
+    int flags;
+    p = json_string(p, end, name, &flags);
+    if (p == NULL || flags) return NULL;
+    p = json_blanks(p, end);
+    if (p >= end || *p != ':') return NULL;
+    return json_blanks(p + 1, end);
+}
+
 int64_t json_count(Span digits) {
     int64_t value = 0;
     if (digits.size < 1 || digits.size > 15) return -1;

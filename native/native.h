@@ -27,6 +27,7 @@ const unsigned char *json_blanks(const unsigned char *p, const unsigned char *en
 const unsigned char *json_string(const unsigned char *p, const unsigned char *end, Span *inside, int *flags);
 const unsigned char *json_number(const unsigned char *p, const unsigned char *end, int *whole);
 const unsigned char *json_value(const unsigned char *p, const unsigned char *end, int depth);
+const unsigned char *json_member(const unsigned char *p, const unsigned char *end, Span *name); /* `"name":` in plain ASCII; the place of its value */
 int is_ascii(const unsigned char *p, const unsigned char *end);
 int is_utf8(const unsigned char *p, const unsigned char *end);
 int64_t json_count(Span digits); /* a whole number from 0 to 10^15, or -1 */

@@ -14,9 +14,12 @@ from tests.harness import Served, wait_for
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
     """Two workers, one engine."""
-    with tempfile.TemporaryDirectory(prefix="bf-") as folder, ScriptedEngine() as engine:
-        with Served(Path(folder) / "data", {"e": engine.url}, workers=2) as served:
-            yield served
+    with (
+        tempfile.TemporaryDirectory(prefix="bf-") as folder,
+        ScriptedEngine() as engine,
+        Served(Path(folder) / "data", {"e": engine.url}, workers=2) as served,
+    ):
+        yield served
 
 
 def outcomes(served: Served, key: str) -> set[tuple[int, str]]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 GATEWAY = "src/beffroi/gateway"
 UPSTREAM = f"{GATEWAY}/upstream"
+FLEET = f"{GATEWAY}/quota/fleet"
 
 
 class Mutant(NamedTuple):
@@ -249,6 +250,17 @@ MUTANTS = (
     Mutant("a budget restored to one key's spending", "src/beffroi/control/budgets.py",
            "totals[slots[key_id]] += int(total)", "totals[slots[key_id]] = int(total)",
            "control/test_budgets.py::test_what_a_key_and_its_successor_spent_is_restored_as_one"),
+    # limits of several machines
+    Mutant("a full window takes one more", f"{FLEET}/lease.lua", "if need > 0 and w.sum + need > w.limit then", "if need > 0 and w.sum + need > w.limit + 1 then",
+           "contract/test_counters.py::test_keys_of_one_organisation_share_its_limit_exactly[fleet]"),
+    Mutant("a step of the centre's clock is believed", f"{FLEET}/lease.lua", "if est > 0 and math.abs(wall + off - est) > SLEW then", "if false then",
+           "gateway/quota/fleet/test_windows.py::test_a_step_of_the_centre_s_clock_neither_opens_nor_closes"),
+    Mutant("what is told twice counts twice", f"{FLEET}/lease.lua", "if q[4] > mine[8] then", "if true then",
+           "gateway/quota/fleet/test_matrix.py::test_soft_budgets_stay_open_and_nothing_spent_is_forgotten_or_counted_twice[slow]"),
+    Mutant("hard budgets do not wait for the ledger", f"{FLEET}/lease.lua", "local whole = h[1] and h[2] == '1'", "local whole = true",
+           "gateway/quota/fleet/test_matrix.py::test_hard_budgets_close_after_what_was_lent_and_open_again[emptied]"),
+    Mutant("what a dead worker holds is held for ever", f"{FLEET}/lease.lua", "local DEAD, FORGET, BELIEVE, SLEW, SHARE, NEAR = 45000,", "local DEAD, FORGET, BELIEVE, SLEW, SHARE, NEAR = 4500000,",
+           "contract/test_counters.py::test_what_a_dead_worker_held_comes_back_in_every_scope[fleet]"),
     # the configuration
     Mutant("a broken configuration is served", "src/beffroi/cli/serve.py", "source = examined.sound()", "source = examined.source",
            "config/test_mutations.py::test_serve_starts_nothing_from_a_broken_file"),

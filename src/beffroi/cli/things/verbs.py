@@ -106,7 +106,7 @@ def _show(thing: Thing) -> click.Command:
             [(one.field.replace("_", " "), one.cell(found)) for one in (*thing.columns, *thing.details)], document=found
         )
 
-    named = " or ".join(f"`{name}`" for name in ("id", *thing.names) if name != "id" or "id" not in thing.names)
+    named = " or ".join(f"`{name}`" for name in dict.fromkeys(("id", *thing.names)))
     command = click.argument("reference", metavar=_upper(thing))(_decorated(thing, command, csv=True))
     return _made("show", command, thing.notes.get("show", f"Show one, by its {named}."))
 

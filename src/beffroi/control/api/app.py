@@ -15,7 +15,8 @@ from sqlalchemy import Connection
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
 
 from beffroi.control.api import cursor, openapi, pages, reading
 from beffroi.control.api.idempotency import Keeper, Place
@@ -75,7 +76,30 @@ def _app(house: House, operations: list[Operation], who: Who) -> Starlette:
     keeper = Keeper(house)
     routes += [_route(house, keeper, path, methods, who) for path, methods in sorted(by_path.items(), key=_rank)]
     routes += litellm.routes(house, who)
-    return Starlette(routes=[*routes, *pages.closing(who)], exception_handlers=HANDLERS)
+    app = Starlette(exception_handlers=HANDLERS)
+    app.router = _Parted(routes, pages.closing(who))
+    return app
+
+
+class _Parted(Router):
+    """Looks at the routes of one kind of things alone: a hundred patterns, tried in turn, cost a fifth of a call."""
+
+    def __init__(self, routes: list[Route], last: list[Route]) -> None:
+        super().__init__([*routes, *last])
+        parts: dict[str, list[Route]] = {"": []}
+        for route in routes:
+            parts.setdefault(_part(route.path), []).append(route)
+        self._parts = {part: Router([*those, *last]) for part, those in parts.items()}
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """To the routes that can be meant."""
+        part = self._parts.get(_part(scope["path"])) or self._parts[""]
+        await part.app(scope, receive, send)
+
+
+def _part(path: str) -> str:
+    """The first word behind the prefix; empty where the prefix is not there."""
+    return path[len(PREFIX) + 1 :].partition("/")[0] if path.startswith(f"{PREFIX}/") else ""
 
 
 def _rank(item: tuple[str, object]) -> list[bool]:
