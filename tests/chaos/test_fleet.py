@@ -145,7 +145,8 @@ def test_whatever_is_killed_nothing_stays_open_and_nobody_is_refused_for_it(own:
     name = key.split("-")[1]
 
     def reserved(served: Served) -> int:
-        assert served.chat("count to 1", key=key).status == 200  # what time has freed is freed by the next request
+        if served.chat("count to 1", key=key).status != 200:  # what time has freed is freed by the next request
+            return 1
         shown = served.cli("keys", "show", name)
         return int(shown.get("reserved") or 0)
 
