@@ -129,6 +129,14 @@ def test_a_plan_that_went_stale_is_not_applied(ground: Ground) -> None:
     ground.apply(ACME, base=ground.plan(ACME).base)
 
 
+def test_an_apply_of_more_than_one_transaction_should_hold_is_refused(ground: Ground) -> None:
+    projects = [{"id": f"p{number}"} for number in range(1000)]
+    before = ground.content()
+    with pytest.raises(BadRequest, match="apply the file in parts"):
+        ground.apply(changed(projects=[{"id": "chat"}, *projects]))
+    assert ground.content() == before
+
+
 def test_faults_are_told_all_at_once_with_their_places(ground: Ground) -> None:
     document = changed(
         keys=[{"name": "a", "project": "chta", "models": ["smal"], "system": "dsk"}],

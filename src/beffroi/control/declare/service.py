@@ -28,6 +28,7 @@ from beffroi.core.snapshot import Config
 
 MAKING: dict[str, Kind] = {**TENANTS, **KEYS, **LIMITS}
 _MOST = 5  # faults that one sentence tells
+CHANGES = 1_000  # of one apply: it is one transaction, and other writers wait for it (5 ms a change), revocations too
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -80,6 +81,10 @@ def apply(scope: Scope, ask: ApplyAsk, work: Work) -> Applied:
         raise BadRequest(f"{len(planned.shown.faults)} faults: {told}", param="document")
     if ask.base is not None and ask.base != planned.shown.base:
         raise PreconditionFailed("something was changed since the plan was made; look at a new plan", param="base")
+    if (count := len(planned.difference.changes)) > CHANGES:
+        raise BadRequest(
+            f"{count} changes are more than one apply takes ({CHANGES}); apply the file in parts", param="document"
+        )
     work.secrets_to = _secrets(tenants.take(ask.document).declaration)
     for change in planned.difference.changes:
         with within(scope, change) as inner:
