@@ -15,8 +15,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, insert
 
-from beffroi.control.keyring import KeyAsk, LimitsAsk, make
+from beffroi.control.keyring import make
+from beffroi.control.keyshapes import KeyAsk, LimitsAsk
 from beffroi.control.snapshots import load_peppers
+from beffroi.control.tenancy.scope import CONTROL, Scope
 from beffroi.core.ids import new_id
 from beffroi.core.key import key_hash, new_key
 from beffroi.store.administration import quota_terms, quotas
@@ -24,14 +26,11 @@ from beffroi.store.engine import open_engine, upgrade
 from beffroi.store.tables import keys, organisations, projects
 
 MANY = 1_000_000_000
+MONEY = ("hard_budget", "soft_budget", "monthly_cap")
 EVERY = LimitsAsk(
-    requests_per_minute=MANY,
-    tokens_per_minute=MANY * 1000,
-    output_tokens_per_hour=MANY * 1000,
-    output_tokens_per_day=MANY * 1000,
+    **{name: MANY * 1000 for name in LimitsAsk.__struct_fields__ if "_per_" in name and name not in MONEY},  # type: ignore[arg-type]
+    **dict.fromkeys(MONEY, "1000000"),  # type: ignore[arg-type]
     concurrency=100_000,
-    hard_budget="1000000",
-    soft_budget="1000000",
 )
 Row = dict[str, Any]
 
@@ -52,8 +51,8 @@ def seed(data: Path, count: int, tenants: int = 0) -> str:
         rows = (_key(place, *homes[place % len(homes)], newest, peppers[newest]) for place in range(count - 1))
         while those := list(islice(rows, 5000)):
             connection.execute(insert(keys), those)
-        ask = KeyAsk(name="bench", limits=EVERY, organisation=homes[0][0], project=homes[0][1])
-        text = make(connection, ask, None, (newest, peppers[newest]), actor="control")[1]
+        scope = Scope(connection, CONTROL, homes[0][0])
+        text = make(scope, KeyAsk(name="bench", limits=EVERY, project=homes[0][1]), None, (newest, peppers[newest]))[1]
     engine.dispose()
     return text
 
