@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from beffroi.control.api import reading
+from beffroi.control.fleet.agreement import unheard_of
 from beffroi.control.keys import By
 from beffroi.control.litellm import fields
 from beffroi.control.tenancy.permissions import Permission
@@ -80,6 +81,25 @@ class Ask:
         """
         result, revision = await self.house.keys.act(self.by, do)
         await self.house.keys.hold(revision)
+        return result
+
+    async def refuse(self, do: Callable[[Scope], tuple[T, list[Any]]], done: str) -> T:
+        """As `act`, for what has keys refused: it is done when every worker of every machine refuses them.
+
+        Args:
+            done: what is true even where one has not confirmed it, for the sentence.
+
+        Raises:
+            NotAcknowledged: one has not; asked again it is confirmed.
+        """
+        keys = self.house.keys
+        result, _ = await keys.act(self.by, do, urgent=True)
+        missing = await keys.follow_tenants()  # waits for all that is known by now, keys too
+        late, fleet = await keys.everywhere()
+        if missing:
+            raise keys.unheard(done, missing)
+        if late:
+            raise unheard_of(done, late, fleet)
         return result
 
     def text(self, name: str) -> str:
