@@ -23,6 +23,7 @@ VALUES: dict[str, tuple[str, Any]] = {
 }
 SMALL = {"BEFFROI_SERVER__WORKERS": ("7", 7), "BEFFROI_GATEWAY__MAX_JSON_DEPTH": ("70", 70)}
 SMALL |= {"BEFFROI_GATEWAY__MAX_PIPELINED": ("70", 70)}
+SMALL |= {"BEFFROI_SERVER__HOLD_JOURNAL_BYTES": ("2_097_152", 1 << 21)}
 
 
 def test_every_process_and_gateway_setting_has_a_variable_that_sets_it() -> None:

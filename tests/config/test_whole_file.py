@@ -19,6 +19,13 @@ FILE: dict[str, Any] = {
         "data": "here",
         "tls": {"certificate": "c.pem", "key": "k.pem", "client_ca": "a.pem", "client_certificates": "optional"},
         "control_url": "https://beffroi.example:8401",
+        "database": "env:E_KEY",
+        "fleet_secret": "env:E_KEY",
+        "trust_keys": 60.0,
+        "hold_journal": 60.0,
+        "hold_journal_bytes": 1 << 21,
+        "valkey": "redis://127.0.0.1:6379/0",
+        "valkey_prefix": "town-hall",
         "mail": {
             "host": "mail.example",
             "port": 465,
