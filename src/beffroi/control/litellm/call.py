@@ -10,12 +10,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from beffroi.control.api import reading
+from beffroi.control.api.problems import UNKEPT
 from beffroi.control.fleet.agreement import unheard_of
 from beffroi.control.keys import By
 from beffroi.control.litellm import fields
@@ -135,6 +136,8 @@ def _route(house: "House", verb: Verb, who: Callable[[Request], Awaitable[Actor]
             return await _answer(house, verb, await who(request), request)
         except BeffroiError as error:
             return refused(error)
+        except DataError:
+            return refused(BadRequest(UNKEPT))
         except (SQLAlchemyError, OSError) as error:
             log.error("the data directory does not take or give what a verb needs", path=verb.path, exc_info=error)
             return _error(
