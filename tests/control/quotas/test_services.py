@@ -12,7 +12,7 @@ from sqlalchemy import Engine, insert, select
 from beffroi.control.keyshapes import LimitsAsk
 from beffroi.control.quotas import service, tiers
 from beffroi.control.quotas.compiling import records
-from beffroi.control.quotas.shapes import Assign, Quota, QuotaAsk, QuotaChange, TermAsk, TierAsk
+from beffroi.control.quotas.shapes import TERMS, Assign, Quota, QuotaAsk, QuotaChange, TermAsk, TierAsk
 from beffroi.control.quotas.shipped import TIERS, ship
 from beffroi.control.tenancy.permissions import Role
 from beffroi.control.tenancy.scope import EVERY, SOCKET, Actor, Scope, acting, looking
@@ -153,6 +153,14 @@ def test_an_organisation_cannot_widen_a_tier_that_the_operator_gave_it_by_a_tier
     ):
         with pytest.raises(PermissionDenied, match="operator"):
             act(shipped, OWNER, do)
+
+
+def test_terms_put_in_one_by_one_are_as_many_at_most_as_those_given_at_once(shipped: Engine) -> None:
+    """Every worker holds them all."""
+    made = limit(shipped, terms=[TermAsk(since=at, limits=LimitsAsk(concurrency=1)) for at in range(TERMS)])
+    more = QuotaChange(add=TermAsk(since=TERMS, limits=LimitsAsk(concurrency=1)))
+    with pytest.raises(BadRequest, match="at most"):
+        act(shipped, OWNER, lambda s: service.change(s, made.id, more, when))
 
 
 def test_what_an_operator_limits_is_his_though_the_organisation_made_the_quota(shipped: Engine) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import Row
 from beffroi.control import keyring
 from beffroi.control.quotas import tiers
 from beffroi.control.quotas.compiling import HOUSE, dated, limits_of, load_tiers
-from beffroi.control.quotas.shapes import Assign, Quota, QuotaAsk, QuotaChange, Term, TermAsk
+from beffroi.control.quotas.shapes import TERMS, Assign, Quota, QuotaAsk, QuotaChange, Term, TermAsk
 from beffroi.control.quotas.tiers import When
 from beffroi.control.slots import next_slot
 from beffroi.control.tenancy.permissions import Permission
@@ -224,8 +224,8 @@ def _terms(scope: Scope, asks: Sequence[TermAsk], when: When) -> list[Wanted]:
 
 
 def _check(wanted: list[Wanted], *, each_end_user: bool) -> None:
-    if not wanted:
-        raise BadRequest("a quota has one term at least", param="terms")
+    if not 1 <= len(wanted) <= TERMS:
+        raise BadRequest(f"a quota has one term at least, and {TERMS} at most", param="terms")
     if each_end_user and any(limited(limits) and limits.budget_period == "total" for _, _, limits in wanted):
         raise BadRequest(
             "end users are counted apart in a table of bounded size, from which one leaves when a period is over; "
