@@ -82,6 +82,7 @@ class Ask:
         """
         result, revision = await self.house.keys.act(self.by, do)
         await self.house.keys.hold(revision)
+        await self.house.keys.fill_budgets()
         return result
 
     async def refuse(self, do: Callable[[Scope], tuple[T, list[Any]]], done: str) -> T:
