@@ -259,7 +259,7 @@ MUTANTS = (
            "gateway/quota/fleet/test_matrix.py::test_soft_budgets_stay_open_and_nothing_spent_is_forgotten_or_counted_twice[slow]"),
     Mutant("hard budgets do not wait for the ledger", f"{FLEET}/lease.lua", "local whole = h[1] and h[2] == '1'", "local whole = true",
            "gateway/quota/fleet/test_matrix.py::test_hard_budgets_close_after_what_was_lent_and_open_again[emptied]"),
-    Mutant("what a dead worker holds is held for ever", f"{FLEET}/lease.lua", "local DEAD, FORGET, BELIEVE, SLEW, SHARE, NEAR = 45000,", "local DEAD, FORGET, BELIEVE, SLEW, SHARE, NEAR = 4500000,",
+    Mutant("what a dead worker holds is held for ever", f"{FLEET}/lease.lua", "local DEAD, LOOK, FORGET, BELIEVE, SLEW, SHARE, NEAR = 45000,", "local DEAD, LOOK, FORGET, BELIEVE, SLEW, SHARE, NEAR = 4500000,",
            "contract/test_counters.py::test_what_a_dead_worker_held_comes_back_in_every_scope[fleet]"),
     # the configuration
     Mutant("a broken configuration is served", "src/beffroi/cli/serve.py", "source = examined.sound()", "source = examined.source",
