@@ -13,7 +13,7 @@ from beffroi.cli.show import Column
 
 @click.group()
 def fleet() -> None:
-    """List the machines that share one database, take off one that is gone."""
+    """List the machines of a fleet, take one off."""
 
 
 @fleet.command("list")

@@ -61,7 +61,7 @@ _QUOTAS = Thing(
     "quotas",
     "quota",
     "/api/v1/quotas",
-    "Limit an organisation, its projects, keys, models and end users.",
+    "Limit tenants, keys, models and end users.",
     (
         Shown("SCOPE", "scope", shrinks=True),
         Shown("IN FORCE", "in_force", _in_force, shrinks=True),
@@ -120,7 +120,7 @@ def _use(one: Record) -> list[show.Value]:
 
 @click.group()
 def tiers() -> None:
-    """Make, list and give out tiers: limits under a name, in versions."""
+    """Make, list and assign tiers, in versions."""
 
 
 @tiers.command("list")
