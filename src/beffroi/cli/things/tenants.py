@@ -102,7 +102,7 @@ members = group(
         key="email",
         argument="EMAIL",
         names=("email",),
-        notes={"delete": "Remove MEMBER; admin keys that act as that member are refused from then on."},
+        notes={"delete": "Remove MEMBER. Admin keys that act as that member are refused from then on."},
     )
 )
 
@@ -155,7 +155,7 @@ systems = group(
             Said("name", "Another name.", create=False),
             _STATE,
         ),
-        notes={"delete": "Remove AI_SYSTEM, to which no living key belongs; records keep its id."},
+        notes={"delete": "Remove AI_SYSTEM; records keep its id. No living key may belong to it."},
     )
 )
 
