@@ -36,6 +36,8 @@ from beffroi.core.errors import BadRequest, Conflict, ObjectNotFound, Permission
 from beffroi.store import tables as t
 from beffroi.store.engine import reading
 
+_SAID = "beffroi.organisation"
+_SAY = text(f"SELECT set_config('{_SAID}', :name, true)")
 EVERY = "*"  # of an operator: all organisations; of a row: the house's own
 
 
@@ -66,6 +68,53 @@ class Actor(msgspec.Struct, frozen=True):
     def may(self, permission: Permission) -> bool:
         """Whether it may do that."""
         return permission in self.permissions
+
+    def need(self, permission: Permission) -> None:
+        """Refuse what it may not.
+
+        Raises:
+            PermissionDenied: the sentence names the permission.
+        """
+        if not self.may(permission):
+            narrowed = f" in the project `{self.project}`" if self.project else ""
+            raise PermissionDenied(f"this needs the permission `{permission}`, which {self.role}{narrowed} has not")
+
+
+SOCKET = Actor("cli", "cli", Role.OPERATOR, EVERY, door="cli")
+CONTROL = Actor("control", "control", Role.OPERATOR, EVERY, door="control")
+
+
+class Scope:
+    """One transaction of one actor in one organisation.
+
+    Args:
+        connection: a transaction that has begun, or will with the first statement.
+        organisation: the one acted on; `*`: every one, for operators only.
+        keeper: whose things are changed: `file`, `apply`, or empty for what people keep by hand.
+
+    Raises:
+        PermissionDenied: the actor is of another organisation.
+    """
+
+    def __init__(self, connection: Connection, actor: Actor, organisation: str, *, keeper: str = "") -> None:
+        if actor.organisation not in (EVERY, organisation):
+            raise PermissionDenied(f"{actor.name} may act in the organisation `{actor.organisation}` alone")
+        self.connection = connection
+        self.actor = actor
+        self.organisation = organisation
+        self.keeper = keeper
+        self._announce()
+
+    def _announce(self) -> None:
+        """Tell PostgreSQL which organisation its row-level security is to show until the transaction ends."""
+        connection = self.connection
+        if connection.dialect.name != "postgresql":
+            return
+        said = connection.info.get(_SAID)  # a transaction begins with all of them; see `store.server`
+        now = EVERY if said is None or said[0] is not connection.get_transaction() else said[1]
+        if now != self.organisation:
+            connection.execute(_SAY, {"name": self.organisation})  # SET LOCAL, with the name as a parameter
+            connection.info[_SAID] = (connection.get_transaction(), self.organisation)
 
     def need(self, permission: Permission) -> None:
         """Refuse what it may not.
@@ -246,16 +295,17 @@ class Scope:
             self.update(table)
             .where(table.c.id == row.id, table.c.revision == row.revision, *self._same(table, row))
             .values({**values, "revision": row.revision + 1})
+            .returning(*table.c)
         )
-        if self.connection.execute(statement).rowcount != 1:
+        after = self.connection.execute(statement).one_or_none()
+        if after is None:
             raise PreconditionFailed(
                 f"`{row.id}` was changed by somebody else just now; read it again", param="if-match"
             )
-        return self.connection.execute(self.select(table).where(table.c.id == row.id, *self._same(table, row))).one()
+        return after
 
-    @staticmethod
-    def _same(table: Table, row: Row[Any]) -> Iterator[ColumnElement[bool]]:
-        if "organisation" in table.c:
+    def _same(self, table: Table, row: Row[Any]) -> Iterator[ColumnElement[bool]]:
+        if self.organisation == EVERY and "organisation" in table.c:
             yield table.c.organisation == row.organisation
 
     def may_change(self, row: Row[Any], *, if_match: int | None = None, anyone: bool = False) -> None:
@@ -285,15 +335,6 @@ class Scope:
             after=after,
             organisation=self.organisation,
             project=project,
-        )
-
-    def bump(self) -> None:
-        """This transaction changes what gateways know."""
-        self.connection.execute(
-            text(
-                "INSERT INTO revisions (name, number) VALUES ('keys', 1) "
-                "ON CONFLICT (name) DO UPDATE SET number = revisions.number + 1"
-            )
         )
 
 
