@@ -243,7 +243,7 @@ def _insert(scope: Scope, values: dict[str, Any], now: int) -> Row[Any]:
         "managed_by": row.get("managed_by", scope.keeper),
     }
     try:
-        made = scope.connection.execute(scope.insert(keys).values(**row).returning(*keys.c)).one()
+        made = scope.connection.execute(scope.insert(keys).values(**row).returning(keys)).one()
     except IntegrityError:
         raise BadRequest(
             f"there is no project `{row['project']}` in the organisation `{scope.organisation}`", param="project"

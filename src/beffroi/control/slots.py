@@ -15,7 +15,7 @@ _FREE = (
     "(SELECT coalesce(max(slot) + 1, 0) FROM quotas)"
 )
 _DRAW = text(
-    f"INSERT INTO revisions (name, number) VALUES ('slots', {_FREE})) "
+    f"INSERT INTO revisions (name, number) VALUES ('slots', {_FREE})) "  # noqa: S608 - its own texts alone
     f"ON CONFLICT (name) DO UPDATE SET number = {_FREE}, revisions.number + 1) RETURNING number"
 )
 _DRAW_OF_SERVER = text("SELECT beffroi_slot()")

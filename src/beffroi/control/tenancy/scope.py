@@ -117,48 +117,6 @@ class Scope:
             connection.info[_SAID] = (connection.get_transaction(), self.organisation)
 
     def need(self, permission: Permission) -> None:
-        """Refuse what it may not.
-
-        Raises:
-            PermissionDenied: the sentence names the permission.
-        """
-        if not self.may(permission):
-            narrowed = f" in the project `{self.project}`" if self.project else ""
-            raise PermissionDenied(f"this needs the permission `{permission}`, which {self.role}{narrowed} has not")
-
-
-SOCKET = Actor("cli", "cli", Role.OPERATOR, EVERY, door="cli")
-CONTROL = Actor("control", "control", Role.OPERATOR, EVERY, door="control")
-
-
-class Scope:
-    """One transaction of one actor in one organisation.
-
-    Args:
-        connection: a transaction that has begun, or will with the first statement.
-        organisation: the one acted on; `*`: every one, for operators only.
-        keeper: whose things are changed: `file`, `apply`, or empty for what people keep by hand.
-
-    Raises:
-        PermissionDenied: the actor is of another organisation.
-    """
-
-    def __init__(self, connection: Connection, actor: Actor, organisation: str, *, keeper: str = "") -> None:
-        if actor.organisation not in (EVERY, organisation):
-            raise PermissionDenied(f"{actor.name} may act in the organisation `{actor.organisation}` alone")
-        self.connection = connection
-        self.actor = actor
-        self.organisation = organisation
-        self.keeper = keeper
-        self._announce()
-
-    def _announce(self) -> None:
-        """Tell PostgreSQL which organisation its row-level security is to show until the transaction ends."""
-        if self.connection.dialect.name == "postgresql":  # SET LOCAL, with the name as a parameter
-            said = text("SELECT set_config('beffroi.organisation', :name, true)")
-            self.connection.execute(said, {"name": self.organisation})
-
-    def need(self, permission: Permission) -> None:
         """As `Actor.need`."""
         self.actor.need(permission)
 
@@ -295,7 +253,7 @@ class Scope:
             self.update(table)
             .where(table.c.id == row.id, table.c.revision == row.revision, *self._same(table, row))
             .values({**values, "revision": row.revision + 1})
-            .returning(*table.c)
+            .returning(table)
         )
         after = self.connection.execute(statement).one_or_none()
         if after is None:
