@@ -28,15 +28,17 @@ def _execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool
     kept: _Kept = context.root_connection.info.setdefault(_INFO, _Kept())
     if statement not in kept.prepared and not kept.comes_again(statement):
         return False
+    errors = context.dialect.loaded_dbapi
     driver = context.root_connection.connection.driver_connection
     try:
         if not driver.autocommit and not driver._in_transaction:  # noqa: SLF001 - as the cursor's own `execute` does
             driver.execute_simple("begin transaction")
         cursor._context = kept.run(driver, statement, parameters)  # noqa: SLF001
     except AttributeError:  # of a connection that was closed: the driver has let go of its socket
-        raise context.dialect.loaded_dbapi.InterfaceError("connection is closed") from None
-    rows = cursor._context.rows  # noqa: SLF001
-    cursor._row_iter = None if rows is None else iter(rows)  # noqa: SLF001
+        raise errors.InterfaceError("connection is closed") from None
+    except errors.DatabaseError as error:  # under the name that the cursor's own `execute` gives it; see `store.server`
+        raise errors.ProgrammingError(*error.args) from None
+    cursor._row_iter = iter(cursor._context.rows or ())  # noqa: SLF001
     return True
 
 

@@ -150,15 +150,6 @@ def test_a_change_gives_the_next_revision_and_refuses_an_old_one(engine: Engine)
         assert scope.revise(a.members, scope.find(a.members, "mem_ap", "member"), name="Bob").revision == 4
 
 
-def test_an_act_bumps_what_gateways_follow(engine: Engine) -> None:
-    """From the first one on."""
-    for number in (1, 2):
-        with acting(engine, ANNE, "a") as scope:
-            scope.bump()
-            found = scope.connection.scalar(select(a.revisions.c.number).where(a.revisions.c.name == "keys"))
-            assert found == number
-
-
 def test_the_table_of_roles_has_every_role_and_says_what_each_permission_is() -> None:
     """An owner may all but run the installation; nobody narrowed may what concerns all; a key's scopes only narrow."""
     assert set(PERMISSIONS) == set(Role)
