@@ -85,6 +85,13 @@ def reading(engine: Engine, *, patient: bool = False) -> Iterator[Connection]:
         yield connection
 
 
+@contextmanager
+def glancing(engine: Engine) -> Iterator[Connection]:
+    """As `reading`, for one statement, which is a consistent view by itself."""
+    with engine.connect().execution_options(reading=True) as connection:
+        yield connection
+
+
 def is_server(engine: Engine) -> bool:
     """Whether it is a PostgreSQL, which other machines may use as well."""
     return engine.dialect.name == "postgresql"

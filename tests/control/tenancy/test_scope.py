@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, Table, insert, select
+from sqlalchemy import Engine, Table, insert
 
 from beffroi.control.tenancy.permissions import MEANINGS, NARROWED, PERMISSIONS, Permission, Role, allowed
 from beffroi.control.tenancy.scope import EVERY, SOCKET, Actor, Scope, acting, looking
