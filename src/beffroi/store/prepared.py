@@ -31,8 +31,6 @@ def _execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool
     errors = context.dialect.loaded_dbapi
     driver = context.root_connection.connection.driver_connection
     try:
-        if not driver.autocommit and not driver._in_transaction:  # noqa: SLF001 - as the cursor's own `execute` does
-            driver.execute_simple("begin transaction")
         cursor._context = kept.run(driver, statement, parameters)  # noqa: SLF001
     except AttributeError:  # of a connection that was closed: the driver has let go of its socket
         raise errors.InterfaceError("connection is closed") from None
@@ -46,6 +44,7 @@ class _Kept:
     """What one connection has seen, and what it has prepared: name, columns, their readers, text."""
 
     def __init__(self) -> None:
+        self.begin = b""
         self.seen: OrderedDict[str, None] = OrderedDict()
         self.prepared: OrderedDict[str, tuple[bytes, Any, Any, str]] = OrderedDict()
 
@@ -64,11 +63,18 @@ class _Kept:
         from pg8000.core import make_params  # type: ignore[import-untyped]  # noqa: PLC0415 - of the extra `fleet`
         from pg8000.dbapi import convert_paramstyle  # type: ignore[import-untyped]  # noqa: PLC0415
 
+        prepare = driver.prepare_statement
+        begin = not driver.autocommit and not driver._in_transaction  # noqa: SLF001 - as the cursor's own `execute` does
+        if begin and not self.begin:
+            self.begin = prepare("begin transaction", ())[0]
         if text not in self.prepared:
             numbered, _ = convert_paramstyle("format", text, parameters)
             if len(self.prepared) >= MOST:
                 driver.close_prepared_statement(self.prepared.popitem(last=False)[1][0])
-            self.prepared[text] = (*driver.prepare_statement(numbered, ()), numbered)
+            self.prepared[text] = (*prepare(numbered, ()), numbered)
         self.prepared.move_to_end(text)
         name, columns, readers, numbered = self.prepared[text]
+        if begin:  # travels with the statement: should it fail, the server leaves out what came with it
+            driver.send_BIND(self.begin, ())
+            driver.send_EXECUTE()
         return driver.execute_named(name, make_params(driver.py_types, parameters), columns, readers, numbered)
