@@ -8,9 +8,9 @@ within a round and then their median.
 import statistics
 from dataclasses import dataclass
 
-from benchmarks.rounds import HUNDRED, ONE_KEY, OURS, TLS, Results
+from benchmarks.rounds import HUNDRED, ONE_KEY, OURS, TLS, VLLM, Results
 
-NGINX, VLLM = "nginx", "vllm-router"
+NGINX = "nginx"
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ def verdicts(results: Results) -> list[Verdict]:
                 "latency added at half load, p50, against vllm-router's", mine("half", "added_p50"), theirs, "µs", 0
             )
         )
+    if (same := _median(results, VLLM, "same", "added_p50")) is not None:
+        out.append(Verdict("the same, both at the same rate", mine("same", "added_p50"), same, "µs", 0))
     return [
         *out,
         Verdict(

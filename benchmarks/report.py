@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from beffroi.core.kernel import KERNEL
-from benchmarks.goals import NGINX, VLLM, median, ratio, tls_adds, verdicts
+from benchmarks.goals import NGINX, median, ratio, tls_adds, verdicts
 from benchmarks.processes import CACHE
-from benchmarks.rounds import OURS, STEADY, TLS, Options, Results
+from benchmarks.rounds import OURS, STEADY, TLS, VLLM, Options, Results
 
 ABOUT = {
     "plain": "1,017-byte request, 661-byte answer, 32 connections, closed loop",
@@ -99,14 +99,14 @@ def _steady(results: Results, workload: str) -> str:
     return f"### {workload}: {ABOUT[workload]}\n\n{table(head, lines)}\n"
 
 
-def _half(results: Results) -> str:
+def _latency(results: Results, workload: str, about: str) -> str:
     lines = []
-    for name in (n for n in results.measures if results.measures[n].get("half")):
-        p50, p99 = results.series(name, "half", "added_p50"), results.series(name, "half", "added_p99")
+    for name in (n for n in results.measures if results.measures[n].get(workload)):
+        p50, p99 = results.series(name, workload, "added_p50"), results.series(name, workload, "added_p99")
         lines.append(
             [
                 name,
-                show(median(results.series(name, "half", "rate"))),
+                show(median(results.series(name, workload, "rate"))),
                 show(median(p50)),
                 show(min(p50)),
                 show(median(p99)),
@@ -114,7 +114,7 @@ def _half(results: Results) -> str:
             ]
         )
     head = ["gateway", "rate", "added p50 µs", "best round", "added p99 µs", "best round"]
-    return f"### half: plain at half of the gateway's own saturation rate, open loop, against the direct path\n\n{table(head, lines)}\n"
+    return f"### {workload}: plain at {about}, open loop, against the direct path\n\n{table(head, lines)}\n"
 
 
 def _idle(results: Results) -> str:
@@ -172,7 +172,9 @@ def text(results: Results, options: Options, about: dict[str, Any]) -> str:
         *(_steady(results, w) for w in STEADY if w in options.workloads),
     ]
     if "half" in options.workloads:
-        parts.append(_half(results))
+        parts.append(_latency(results, "half", "half of the gateway's own saturation rate"))
+        if any(results.measures[name].get("same") for name in results.measures):
+            parts.append(_latency(results, "same", "half of vllm-router's saturation rate, the same for all"))
     if results.measures.get(TLS, {}).get("tls"):
         parts.append(_tls(results))
     if "idle" in options.workloads:
