@@ -173,3 +173,13 @@ def test_what_a_migration_made_another_statement_is_prepared_anew(postgres: Post
     with engine.begin() as connection:
         assert connection.execute(look, {"number": 0}).all() == []
     engine.dispose()
+
+
+def test_every_look_is_one_view_that_writes_nothing(postgres: Postgres) -> None:
+    """The first of a connection, and those for which its beginning is prepared."""
+    engine = open_engine(postgres.empty())
+    for _ in range(3):
+        with reading(engine) as connection:
+            assert connection.scalar(text("SHOW transaction_isolation")) == "repeatable read"
+            assert connection.scalar(text("SHOW transaction_read_only")) == "on"
+    engine.dispose()

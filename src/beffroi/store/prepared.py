@@ -3,8 +3,8 @@
 
 In: what SQLAlchemy is about to execute. Out: the same rows, from the driver's own prepared statements. The driver alone would
 look through every text letter by letter, and have the server parse and plan it, each time. A connection keeps `MOST` texts;
-one that comes once is left to the driver. Servers and poolers in between that share a connection among clients are ruled out
-already: by row-level security, whose organisation is a setting of the connection's.
+one that comes once is left to the driver. A pooler that shares one connection among clients by the transaction cannot stand in
+between; it never could: that row-level security shows all until a scope says otherwise is a setting of the connection's.
 """
 
 from collections import OrderedDict
@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Engine, event
 
 MOST = 200  # texts that a connection keeps
+ONE_VIEW = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"  # without values, and yet prepared: every look begins so
 _INFO = "beffroi.prepared"
 
 
@@ -23,7 +24,7 @@ def prepare_what_comes_again(engine: Engine) -> None:
 
 def _execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
     """In place of the driver's own `execute`, where the text has come before on this connection; else not at all."""
-    if not parameters or context is None:
+    if context is None or (not parameters and statement != ONE_VIEW):
         return False  # plain text: the driver sends it as it is, in one journey
     kept: _Kept = context.root_connection.info.setdefault(_INFO, _Kept())
     if statement not in kept.prepared and not kept.comes_again(statement):
@@ -32,7 +33,10 @@ def _execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool
     driver = context.root_connection.connection.driver_connection
     try:
         cursor._context = kept.run(driver, statement, parameters)  # noqa: SLF001
-    except AttributeError:  # of a connection that was closed: the driver has let go of its socket
+    except AttributeError:
+        if driver._sock is not None:  # noqa: SLF001
+            raise
+        # It was closed: the driver has let go of its socket.
         raise errors.InterfaceError("connection is closed") from None
     except errors.DatabaseError as error:  # under the name that the cursor's own `execute` gives it; see `store.server`
         raise errors.ProgrammingError(*error.args) from None
@@ -74,7 +78,8 @@ class _Kept:
             self.prepared[text] = (*prepare(numbered, ()), numbered)
         self.prepared.move_to_end(text)
         name, columns, readers, numbered = self.prepared[text]
+        values = make_params(driver.py_types, parameters)
         if begin:  # travels with the statement: should it fail, the server leaves out what came with it
             driver.send_BIND(self.begin, ())
             driver.send_EXECUTE()
-        return driver.execute_named(name, make_params(driver.py_types, parameters), columns, readers, numbered)
+        return driver.execute_named(name, values, columns, readers, numbered)
