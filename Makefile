@@ -18,7 +18,7 @@ serve: env ## Start Beffroi; options in ARGS, such as ARGS="--port 9000"
 	@exec $(RUN)/beffroi serve --data $(DATA) $(ARGS)
 
 test: dev-env ## Run the tests; options in ARGS, such as ARGS="tests/core -x"
-	@exec $(RUN)/python -m pytest $(ARGS)
+	@exec $(RUN)/python scripts/test $(ARGS)
 
 check: dev-env ## Lint, format, types, import contracts, house rules
 	$(RUN)/ruff check .

@@ -33,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "slow: takes more than a few seconds; a count in the environment makes it longer"
     )
+    config.addinivalue_line("markers", "alone: times a loop; what runs beside it would be measured with it")
     config.addinivalue_line("markers", "chaos: kills, cuts and floods a whole running Beffroi")
     config.addinivalue_line("markers", "mutants: breaks a copy of the source line by line; some minutes")
 

@@ -214,7 +214,7 @@ def test_names_are_completed_in_a_shell(lived: Lived) -> None:
         )
         return done.stdout.split()
 
-    assert words("keys", "ro") == ["rotate"]
+    assert words("keys", "ro") == ["rotate", "rotations"]
     assert words("keys", "show", "bil") == ["billing"]
     first = lived.keys["intranet chat"][:15]
     assert words("keys", "show", first[:9]) == [first]

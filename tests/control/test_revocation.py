@@ -18,7 +18,7 @@ from tests.control.fakes import Worker, control
 from tests.control.rotation.rig import BY, Rig
 from tests.control.test_keys import create
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.alone, pytest.mark.anyio]
 RATE, SECONDS = 100, 3
 
 

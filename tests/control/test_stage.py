@@ -15,6 +15,8 @@ from beffroi.control.stage import COUNTERS, JOURNAL, LEDGER, Moment, NoSpace, co
 from beffroi.control.verify import verify
 from beffroi.core.clock import SystemClock
 from beffroi.gateway.quota import Ask, Used
+from beffroi.gateway.quota.books import MappedBooks
+from beffroi.gateway.quota.scopes import account_of
 from beffroi.store.engine import open_engine
 from tests.control.conftest import one_machine
 from tests.control.journal_files import alive, append, framed, header, segment
@@ -180,20 +182,21 @@ def test_copied_counters_are_those_of_a_machine_started_anew(tmp_path: Path) -> 
     clock = SystemClock()
     used = key(700, hard_budget=100, requests_per_minute=9, concurrency=2)
     shared = counters(tmp_path / COUNTERS, clock)
-    shared.settle(shared.reserve(used, Ask(0, 0, 7, 7)), Used(0, 0, 5))
-    shared.reserve(used, Ask(0, 0, 40, 40))  # in flight
+    shared.settle(shared.reserve(used, "m", None, Ask(0, 0, 7, 7)), Used(0, 0, 5))
+    shared.reserve(used, "m", None, Ask(0, 0, 40, 40))  # in flight
     (tmp_path / "copy").mkdir()
     copy_counters(tmp_path / COUNTERS, tmp_path / "copy" / COUNTERS)
     source, target = (tmp_path / COUNTERS).stat(), (tmp_path / "copy" / COUNTERS).stat()
     assert source.st_size == target.st_size > 4 << 20
     assert target.st_blocks <= source.st_blocks + 8
-    copied = counters(tmp_path / "copy" / COUNTERS, clock)
-    assert (copied.spent(used).spent, copied.spent(used).reserved) == (5, 0)
-    assert (shared.spent(used).spent, shared.spent(used).reserved) == (5, 40)
-    shown = {use.name: use.used for use in copied.usage(used)}
+    copied, those = (MappedBooks(folder / COUNTERS, clock=clock) for folder in (tmp_path / "copy", tmp_path))
+    account = account_of(used)
+    assert (copied.spent(account).spent, copied.spent(account).reserved) == (5, 0)
+    assert (those.spent(account).spent, those.spent(account).reserved) == (5, 40)
+    shown = {use.name: use.used for use in copied.usage(account)}
     assert (shown["requests_per_minute"], shown["concurrency"]) == (2, 0)
-    copied.close()
-    shared.close()
+    for each in (copied, those, shared):
+        each.close()
 
 
 def test_what_stops_the_copy_half_way_leaves_nothing(tmp_path: Path, database: Engine) -> None:

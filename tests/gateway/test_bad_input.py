@@ -19,6 +19,8 @@ from tests.gateway import vectors
 from tests.gateway.door import drain, envelope, statuses
 from tests.gateway.inside import Callbacks, Inside, MeasuredLoop, inside
 
+pytestmark = pytest.mark.alone
+
 DECIDED, CALLBACK = 0.020, 0.050
 PER_MEGABYTE = 0.008
 

@@ -14,7 +14,9 @@ def test_every_mutant_still_fits_the_source() -> None:
         assert mutant.old != mutant.new
         for node in mutant.test.split():
             file, _, test = node.partition("::")
-            assert f"def {test.partition('[')[0]}" in (ROOT / "tests" / file).read_text("utf-8"), f"{mutant.name}: no such test"
+            assert f"def {test.partition('[')[0]}" in (ROOT / "tests" / file).read_text("utf-8"), (
+                f"{mutant.name}: no such test"
+            )
     names = [mutant.name for mutant in MUTANTS]
     assert len(names) == len(set(names)) >= 25
 

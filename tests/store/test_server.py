@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from tests.servers import Postgres
 
 from beffroi.store.engine import open_engine, reading, serialise, upgrade
+from beffroi.store.prepared import MOST
 from beffroi.store.server import CONNECT_S, BadUrl, parse, shown
 
 
@@ -112,4 +113,73 @@ def test_a_migration_gives_up_on_a_table_that_stays_in_use(postgres: Postgres, m
     upgrade(engine)
     with reading(engine) as connection:
         assert connection.execute(text("SELECT count(*) FROM changes")).scalar_one() == 0
+    engine.dispose()
+
+
+def test_a_text_that_comes_again_is_prepared_and_says_what_it_said_before(postgres: Postgres) -> None:
+    """With other values, nulls, and rows that come back; the server holds `MOST` of them at most for a connection."""
+    engine = open_engine(postgres.empty())
+    held = text("SELECT count(*) FROM pg_prepared_statements")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE notes (number int, word text)"))
+        add = text("INSERT INTO notes VALUES (:number, :word)")
+        for number, word in ((1, "é 100 %"), (2, None), (3, "it's :here")):
+            assert connection.execute(add, {"number": number, "word": word}).rowcount == 1
+        assert connection.scalar(held) == 1
+        change = text("UPDATE notes SET word = word || :more WHERE number >= :number RETURNING number, word")
+        for more in ("a", "ab", "abc"):
+            row = connection.execute(change, {"more": more[-1], "number": 3}).one()
+            assert row._asdict() == {"number": 3, "word": f"it's :here{more}"}
+        for number in range(MOST + 5):
+            for value in (number, number + 1):
+                assert connection.scalar(text(f"SELECT {number} + :value"), {"value": value}) == number + value
+        assert connection.scalar(held) == MOST
+    engine.dispose()
+
+
+def test_a_prepared_text_fails_as_any_other_and_serves_again_afterwards(postgres: Postgres) -> None:
+    """Under its right name; what was prepared outlives a transaction that was rolled back."""
+    engine = open_engine(postgres.empty())
+    add = text("INSERT INTO notes VALUES (:number)")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE notes (number int PRIMARY KEY)"))
+        connection.execute(add, {"number": 1})
+        connection.execute(add, {"number": 2})
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        connection.execute(add, {"number": 2})
+    with engine.begin() as connection:
+        connection.execute(add, {"number": 3})
+        assert connection.scalar(text("SELECT count(*) FROM notes")) == 3
+    with pytest.raises(OperationalError), engine.begin() as connection:
+        postgres.cut(engine.url.render_as_string(hide_password=False))
+        connection.execute(add, {"number": 4})
+        connection.execute(add, {"number": 5})
+    engine.dispose()
+
+
+def test_what_a_migration_made_another_statement_is_prepared_anew(postgres: Postgres) -> None:
+    """Whoever meets it first is told to come again, and the connection is given up: nobody meets it twice."""
+    engine = open_engine(postgres.empty())
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE notes (number int)"))
+    look = text("SELECT number FROM notes WHERE number > :number")
+    for _ in range(3):
+        with engine.begin() as connection:
+            connection.execute(look, {"number": 0})
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE notes ALTER number TYPE bigint"))
+    with pytest.raises(OperationalError), engine.begin() as connection:
+        connection.execute(look, {"number": 0})
+    with engine.begin() as connection:
+        assert connection.execute(look, {"number": 0}).all() == []
+    engine.dispose()
+
+
+def test_every_look_is_one_view_that_writes_nothing(postgres: Postgres) -> None:
+    """The first of a connection, and those for which its beginning is prepared."""
+    engine = open_engine(postgres.empty())
+    for _ in range(3):
+        with reading(engine) as connection:
+            assert connection.scalar(text("SHOW transaction_isolation")) == "repeatable read"
+            assert connection.scalar(text("SHOW transaction_read_only")) == "on"
     engine.dispose()

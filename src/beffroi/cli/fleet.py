@@ -13,14 +13,16 @@ from beffroi.cli.show import Column
 
 @click.group()
 def fleet() -> None:
-    """List the machines that share one database, take off one that is gone."""
+    """List the machines of a fleet, take one off."""
 
 
 @fleet.command("list")
 @control_options
 @show.output_options()
 def list_(control: Control, out: show.Output) -> None:
-    """List the machines, how far each follows, and when each was last heard of.
+    """List the machines and how far each follows.
+
+    SILENT is how long ago each was last heard of.
 
     FOLLOWS is the number of the newest change of keys that all workers of the machine hold.
     """
@@ -41,7 +43,9 @@ def list_(control: Control, out: show.Output) -> None:
 @control_options
 @show.output_options(csv=False)
 def forget(replica: str, control: Control, out: show.Output) -> None:
-    """Take off REPLICA, a machine that is gone with its disk: revocations no longer wait for it.
+    """Take off REPLICA, a machine that is gone.
+
+    It is gone with its disk; revocations no longer wait for it.
 
     What it had open is closed from its last progress. A machine that only stopped answering may still serve: end it first.
     """

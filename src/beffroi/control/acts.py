@@ -92,8 +92,6 @@ class Acts:
         def run() -> tuple[T, KeyDelta | None]:
             with acting(self.engine, by.actor, by.organisation) as scope:
                 result, rows = work(scope)
-                if rows:
-                    scope.bump()
                 if by.keep is not None:
                     by.keep(scope.connection, result)
             # One that is known so already is told again where the files lag: an earlier try may have failed before they knew.

@@ -26,10 +26,11 @@ def policy_of(scope: Scope) -> Policy:
     return msgspec.convert(kept or {}, Policy)
 
 
-def end_of(scope: Scope, since: int, now: int, days: int | None, *, long_lived: bool) -> int | None:
+def end_of(scope: Scope, policy: Policy, since: int, now: int, days: int | None, *, long_lived: bool) -> int | None:
     """When a key ends.
 
     Args:
+        policy: of the scope's organisation.
         since: when it was made, from which its longest life counts; days: from now on; None: as long as may be.
 
     Raises:
@@ -42,7 +43,7 @@ def end_of(scope: Scope, since: int, now: int, days: int | None, *, long_lived: 
                 param="long_lived",
             )
         return None if days is None else now + days * DAY
-    most = policy_of(scope).max_key_days
+    most = policy.max_key_days
     if days is None:
         return since + most * DAY
     if now + days * DAY > since + (most + GRACE) * DAY:
@@ -54,7 +55,7 @@ def end_of(scope: Scope, since: int, now: int, days: int | None, *, long_lived: 
     return now + days * DAY
 
 
-def addresses_of(scope: Scope, asked: list[str]) -> list[str]:
+def addresses_of(policy: Policy, asked: list[str]) -> list[str]:
     """The networks of a key: what was asked, within those of the policy; those where nothing was asked.
 
     Args:
@@ -63,7 +64,7 @@ def addresses_of(scope: Scope, asked: list[str]) -> list[str]:
     Raises:
         BadRequest: one lies outside.
     """
-    allowed = policy_of(scope).addresses
+    allowed = policy.addresses
     if not allowed or not asked:
         return asked or list(allowed)
     around = [ip_network(text) for text in allowed]

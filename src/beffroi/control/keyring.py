@@ -18,7 +18,7 @@ from msgspec import UNSET
 from sqlalchemy import Engine, Row
 from sqlalchemy.exc import IntegrityError
 
-from beffroi.control.keypolicy import addresses_of, end_of
+from beffroi.control.keypolicy import addresses_of, end_of, policy_of
 from beffroi.control.keyshapes import KeyAsk, KeyChange, changed_limits, networks
 from beffroi.control.slots import next_slot
 from beffroi.control.tenancy.permissions import Permission
@@ -74,17 +74,17 @@ def make(scope: Scope, ask: KeyAsk, models: list[str] | None, pepper: Pepper) ->
         PermissionDenied: the actor makes no keys, whatever else brought him here (a file, a user with a key).
     """
     scope.need(Permission.KEYS_WRITE)
-    now = int(time.time())
+    now, policy = int(time.time()), policy_of(scope)
     row = {
         **_secret(pepper),
         "name": ask.name,
         "models": models,
         "endpoints": None if ask.endpoints is None else sorted(set(ask.endpoints)),
-        "addresses": addresses_of(scope, networks(ask.addresses)),
+        "addresses": addresses_of(policy, networks(ask.addresses)),
         "system": _system(scope, ask.system),
         "owner": ask.owner,
         "limits": msgspec.to_builtins(ask.limits.limits()),
-        "expires_at": end_of(scope, now, now, ask.expires_in_days, long_lived=ask.long_lived),
+        "expires_at": end_of(scope, policy, now, now, ask.expires_in_days, long_lived=ask.long_lived),
         "rotation": None if ask.rotation is None else msgspec.to_builtins(ask.rotation),
         "project": ask.project or scope.actor.project or DEFAULT,
         "slot": next_slot(scope),
@@ -120,7 +120,7 @@ def change(
     if said.endpoints is not UNSET:
         values["endpoints"] = None if said.endpoints is None else sorted(set(said.endpoints))
     if said.addresses is not UNSET:
-        values["addresses"] = addresses_of(scope, networks(said.addresses or []))
+        values["addresses"] = addresses_of(policy_of(scope), networks(said.addresses or []))
     if said.system is not UNSET:
         values["system"] = _system(scope, said.system or "")
     if said.owner is not UNSET:
@@ -131,7 +131,8 @@ def change(
     if said.expires_in_days is not UNSET:
         _require_no_end(scope, row)
         long_lived = said.long_lived or said.expires_in_days is None
-        values["expires_at"] = end_of(scope, row.created_at, now, said.expires_in_days, long_lived=long_lived)
+        policy, since = policy_of(scope), row.created_at
+        values["expires_at"] = end_of(scope, policy, since, now, said.expires_in_days, long_lived=long_lived)
     if said.rotation is not UNSET:
         values["rotation"] = None if said.rotation is None else msgspec.to_builtins(said.rotation)
     changed = {name: value for name, value in values.items() if value != getattr(row, name)}
@@ -251,7 +252,7 @@ def _insert(scope: Scope, values: dict[str, Any], now: int) -> Row[Any]:
         "managed_by": row.get("managed_by", scope.keeper),
     }
     try:
-        scope.connection.execute(scope.insert(keys).values(**row))
+        made = scope.connection.execute(scope.insert(keys).values(**row).returning(keys)).one()
     except IntegrityError:
         raise BadRequest(
             f"there is no project `{row['project']}` in the organisation `{scope.organisation}`", param="project"
@@ -259,7 +260,7 @@ def _insert(scope: Scope, values: dict[str, Any], now: int) -> Row[Any]:
     origin = {"rotated_from": row["rotated_from"]} if row.get("rotated_from") else {}
     shown = {name: row[name] for name in SHOWN} | origin
     scope.record("key:create", row["id"], after=shown, project=row["project"])
-    return scope.find(keys, row["id"], "key")
+    return made
 
 
 def living(row: Row[Any], now: float) -> bool:

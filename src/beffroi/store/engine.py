@@ -13,6 +13,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from beffroi.store import server
+from beffroi.store.prepared import ONE_VIEW
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _BUSY_MS = 10_000
@@ -79,9 +80,16 @@ def reading(engine: Engine, *, patient: bool = False) -> Iterator[Connection]:
     """
     with engine.connect().execution_options(reading=True) as connection:
         if is_server(engine):
-            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            connection.exec_driver_sql(ONE_VIEW)
             if patient:
                 server.patiently(connection)
+        yield connection
+
+
+@contextmanager
+def glancing(engine: Engine) -> Iterator[Connection]:
+    """As `reading`, for one statement, which is a consistent view by itself."""
+    with engine.connect().execution_options(reading=True) as connection:
         yield connection
 
 

@@ -24,6 +24,8 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from beffroi.store.prepared import prepare_what_comes_again
+
 CONNECT_S, LOCK_S, STATEMENT_S, ANSWER_S = 5.0, 10, 60, 70.0
 IDLE_S = 2.0  # seconds after which a connection of the pool is asked whether it lives
 POOL, MORE = 6, 6  # connections kept, and those that a rush may add; of each replica
@@ -110,6 +112,7 @@ def open_server(text: str, *, read_only: bool = False) -> Engine:
         )
     except ModuleNotFoundError:
         raise BadUrl("PostgreSQL needs what `pip install 'beffroi[fleet]'` adds to a plain install") from None
+    prepare_what_comes_again(engine)
     event.listen(engine, "do_connect", _connect)
     event.listen(engine, "checkout", partial(_set_up, engine.dialect.loaded_dbapi.Error))
     event.listen(engine, "handle_error", _name_error, retval=True)
@@ -155,14 +158,17 @@ def is_of_server(error: DBAPIError) -> bool:
 def _name_error(context: ExceptionContext) -> BaseException | None:
     """The driver calls nearly all errors programming errors: give each the class that its SQLSTATE means.
 
-    A server that shuts down, or that has become a standby (25006), is as good as gone: its connections are given up.
+    A server that shuts down, or that has become a standby (25006), is as good as gone: its connections are given up. So are
+    those that have prepared what a migration has since made another statement (`store.prepared`).
     """
     if isinstance(context.original_exception, OSError):  # the driver lets some of the network's own through
         context.is_disconnect = True
         return OperationalError(context.statement, None, context.original_exception, True, True)
     told = context.original_exception.args[:1]
-    state = str(told[0].get("C", "")) if told and isinstance(told[0], dict) else ""
-    if (state[:2] in ("08", "57") and state != "57014") or state == "25006":
+    said = told[0] if told and isinstance(told[0], dict) else {}
+    state = str(said.get("C", ""))
+    stale = state == "26000" or (state == "0A000" and said.get("R") == "RevalidateCachedQuery")
+    if (state[:2] in ("08", "57") and state != "57014") or state == "25006" or stale:
         context.is_disconnect = True
     if not isinstance(context.sqlalchemy_exception, ProgrammingError):
         return None
@@ -171,7 +177,7 @@ def _name_error(context: ExceptionContext) -> BaseException | None:
         kind = IntegrityError
     elif state.startswith("22"):
         kind = DataError
-    elif state[:2] not in ("08", "25", "40", "53", "55", "57", "58"):
+    elif not stale and state[:2] not in ("08", "25", "40", "53", "55", "57", "58"):
         return None
     return kind(context.statement, None, context.original_exception, True, bool(context.is_disconnect))
 

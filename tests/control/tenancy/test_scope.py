@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, Table, insert, select
+from sqlalchemy import Engine, Table, insert
 
 from beffroi.control.tenancy.permissions import MEANINGS, NARROWED, PERMISSIONS, Permission, Role, allowed
 from beffroi.control.tenancy.scope import EVERY, SOCKET, Actor, Scope, acting, looking
@@ -148,15 +148,6 @@ def test_a_change_gives_the_next_revision_and_refuses_an_old_one(engine: Engine)
         assert scope.revise(a.members, row, anyone=True, state="suspended").revision == 3
     with acting(engine, ANNE, "a", keeper="apply") as scope:
         assert scope.revise(a.members, scope.find(a.members, "mem_ap", "member"), name="Bob").revision == 4
-
-
-def test_an_act_bumps_what_gateways_follow(engine: Engine) -> None:
-    """From the first one on."""
-    for number in (1, 2):
-        with acting(engine, ANNE, "a") as scope:
-            scope.bump()
-            found = scope.connection.scalar(select(a.revisions.c.number).where(a.revisions.c.name == "keys"))
-            assert found == number
 
 
 def test_the_table_of_roles_has_every_role_and_says_what_each_permission_is() -> None:

@@ -58,7 +58,7 @@ _NAME, _STATE = 16, 8  # columns
 )
 @show.output_options()
 def doctor(data: Path | None, config: Path | None, out: show.Output, **options: Any) -> None:
-    """Examine this machine: what is wrong, and what to do about it.
+    """Examine this machine and say what to mend.
 
     Options and files are those of a start: what it would meet is examined. Works beside a running Beffroi and without one,
     and changes nothing. Exits with 1 if there is a problem; warnings leave 0.

@@ -56,7 +56,10 @@ def list_rotations(
 @data_option
 @show.output_options()
 def show_rotation(rotation: str, organisation: str | None, data: Path | None, out: show.Output) -> None:
-    """Show one rotation: where it is, what it waits for, why it does not get on."""
+    """Show one rotation.
+
+    Where it is, what it waits for, why it does not get on.
+    """
     found = call(data_directory(data), "GET", at(f"/rotations/{rotation}", organisation))
     plan = found["plan"]
     store = (plan.get("delivery") or {}).get("store")
@@ -90,7 +93,10 @@ def show_rotation(rotation: str, organisation: str | None, data: Path | None, ou
 @data_option
 @show.output_options(csv=False)
 def link(rotation: str, organisation: str | None, data: Path | None, out: show.Output) -> None:
-    """Print a one-time link to the successor of ROTATION; links from before lead nowhere from then on."""
+    """Print a one-time link to the successor.
+
+    Links of ROTATION from before lead nowhere from then on.
+    """
     made = call(data_directory(data), "POST", at(f"/rotations/{rotation}/link", organisation), {}, repeatable=False)
     if out.kind == "json":
         show.as_json(made)
@@ -106,7 +112,10 @@ def link(rotation: str, organisation: str | None, data: Path | None, out: show.O
 @data_option
 @show.output_options(csv=False)
 def cancel(rotation: str, organisation: str | None, data: Path | None, out: show.Output) -> None:
-    """Give ROTATION up, as long as its successor is not delivered; the key goes on as it was."""
+    """Give ROTATION up; the key goes on as it was.
+
+    It can be done as long as the successor is not delivered.
+    """
     found = call(data_directory(data), "POST", at(f"/rotations/{rotation}/cancel", organisation), {}, repeatable=False)
     if out.kind == "json":
         show.as_json(found)

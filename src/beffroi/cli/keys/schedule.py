@@ -73,7 +73,10 @@ def schedule(
     data: Path | None,
     out: show.Output,
 ) -> None:
-    """Have KEY rotated by itself: announced, its successor delivered, the old key ended once nobody uses it."""
+    """Have KEY rotated by itself.
+
+    It is announced, its successor delivered, and the old key ended once nobody uses it.
+    """
     if off == (every is not None):
         raise click.UsageError("say --every SPAN, such as --every 90d, or --off")
     plan: dict[str, Any] | None = None

@@ -61,7 +61,7 @@ _QUOTAS = Thing(
     "quotas",
     "quota",
     "/api/v1/quotas",
-    "Limit an organisation, its projects, keys, models and end users.",
+    "Limit tenants, keys, models and end users.",
     (
         Shown("SCOPE", "scope", shrinks=True),
         Shown("IN FORCE", "in_force", _in_force, shrinks=True),
@@ -84,8 +84,8 @@ _QUOTAS = Thing(
     ),
     names=("name", "scope"),
     notes={
-        "create": "Limit all requests that match each option which is said; NAME is for people.",
-        "update": "Give QUOTA other limits, or another tier: all of them, from now on or from --since on.",
+        "create": "Limit all requests that match each option. NAME is for people.",
+        "update": "Give QUOTA other limits, or another tier. They replace all that it had, from now on or from --since on.",
         "delete": "Remove QUOTA; what it counted is forgotten.",
     },
     shape=_shape,
@@ -120,7 +120,7 @@ def _use(one: Record) -> list[show.Value]:
 
 @click.group()
 def tiers() -> None:
-    """Make, list and give out tiers: limits under a name, in versions."""
+    """Make, list and assign tiers, in versions."""
 
 
 @tiers.command("list")
@@ -128,7 +128,10 @@ def tiers() -> None:
 @control_options
 @show.output_options()
 def list_tiers(organisation: str | None, control: Control, out: show.Output) -> None:
-    """List tiers with all their versions; those of the house are everybody's."""
+    """List tiers with all their versions.
+
+    Those of the house are everybody's.
+    """
     found = control.pages("/api/v1/tiers", query={"organisation": organisation} if organisation else None)
     _table([version for versions in found for version in versions], out)
 
@@ -209,7 +212,10 @@ def create(
 @control_options
 @show.output_options(csv=False)
 def delete(name: str, version: int, organisation: str | None, control: Control, out: show.Output) -> None:
-    """Take back VERSION of the tier NAME: one that has not begun, or that no quota names."""
+    """Take back VERSION of the tier NAME.
+
+    It must be one that has not begun, or that no quota names.
+    """
     query = {"organisation": organisation} if organisation else {}
     control.call("DELETE", f"/api/v1/tiers/{quote(name, safe='')}/versions/{version}", query=query)
     if out.kind == "json":

@@ -19,7 +19,7 @@ webhooks = group(
         "webhooks",
         "webhook",
         "/api/v1/webhooks",
-        "Make, list, change and remove addresses that are told what happens.",
+        "Make, list, change and remove webhooks.",
         (
             Shown("URL", "url", shrinks=True),
             Shown("EVENTS", "events", shrinks=True),

@@ -60,7 +60,7 @@ projects = group(
         "projects",
         "project",
         "/api/v1/projects",
-        "Make, list, suspend and resume projects of an organisation.",
+        "Make, list, suspend and resume projects.",
         (
             Shown("ID", "id"),
             Shown("NAME", "name", shrinks=True),
@@ -87,7 +87,7 @@ members = group(
         "members",
         "member",
         "/api/v1/members",
-        "Add, list, change and remove the people of an organisation.",
+        "Add, list, change and remove members.",
         (
             Shown("EMAIL", "email", shrinks=True),
             Shown("NAME", "name", shrinks=True, drop=1),
@@ -102,7 +102,7 @@ members = group(
         key="email",
         argument="EMAIL",
         names=("email",),
-        notes={"delete": "Remove MEMBER; admin keys that act as that member are refused from then on."},
+        notes={"delete": "Remove MEMBER. Admin keys that act as that member are refused from then on."},
     )
 )
 
@@ -111,7 +111,7 @@ service_accounts = group(
         "service-accounts",
         "service account",
         "/api/v1/service-accounts",
-        "Make, list, change and remove accounts of programs that act.",
+        "Make, list and remove service accounts.",
         (
             Shown("NAME", "name", shrinks=True),
             Shown("ROLE", "role"),
@@ -135,7 +135,7 @@ systems = group(
         "systems",
         "AI system",
         "/api/v1/systems",
-        "Register, list, change and remove AI systems: what the organisation does with models.",
+        "Register, list, change and remove AI systems.",
         (
             Shown("NAME", "name", shrinks=True),
             Shown("PURPOSE", "purpose", shrinks=True, drop=3),
@@ -155,7 +155,7 @@ systems = group(
             Said("name", "Another name.", create=False),
             _STATE,
         ),
-        notes={"delete": "Remove AI_SYSTEM, to which no living key belongs; records keep its id."},
+        notes={"delete": "Remove AI_SYSTEM; records keep its id. No living key may belong to it."},
     )
 )
 

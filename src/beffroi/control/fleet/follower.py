@@ -23,7 +23,7 @@ from beffroi.control.fleet.replicas import Replica
 from beffroi.control.fleet.table import Known, everything, newest, prune, since
 from beffroi.control.snapshots import KeyFiles
 from beffroi.core.snapshot import KeyDelta, KeyRecord
-from beffroi.store.engine import reading
+from beffroi.store.engine import glancing, reading
 from beffroi.store.vault import Vault, VaultError
 from beffroi.telemetry import logs
 
@@ -218,7 +218,7 @@ class Follower:
 
     def _look(self, ask: Callable[[Any], T]) -> T:
         """One statement."""
-        with self._engine.connect().execution_options(reading=True) as connection:
+        with glancing(self._engine) as connection:
             return ask(connection)
 
     def _write(self, act: Callable[[Any], None]) -> None:

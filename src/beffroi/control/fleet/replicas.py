@@ -9,7 +9,19 @@ import time
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, ColumnElement, Connection, delete, literal, literal_column, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    String,
+    cast,
+    delete,
+    func,
+    literal,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.exc import NoResultFound
 
 from beffroi.store.administration import replicas
@@ -54,14 +66,15 @@ def report(connection: Connection, replica: str, number: int) -> None:
     Raises:
         NoResultFound: somebody has struck it off; it must enter again.
     """
-    server = connection.dialect.name == "postgresql"
-    if server:  # a report that a crash takes back is made again: nobody need wait for a disk
-        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
     values = {"keys": number, "seen_ns": now_ns(connection)}
-    if connection.execute(update(replicas).where(r.id == replica).values(values)).rowcount == 0:
+    told = update(replicas).where(r.id == replica).values(values).returning(r.id)
+    if (
+        connection.dialect.name == "postgresql"
+    ):  # a report that a crash takes back is made again: nobody waits for a disk
+        unsynced = func.set_config("synchronous_commit", "off", literal(True))
+        told = told.returning(unsynced, cast(func.pg_notify("beffroi_held", ""), String))
+    if connection.execute(told).first() is None:
         raise NoResultFound(replica)
-    if server:
-        connection.exec_driver_sql("NOTIFY beffroi_held")
 
 
 def leave(connection: Connection, replica: str) -> None:

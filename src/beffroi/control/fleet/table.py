@@ -62,11 +62,10 @@ def since(connection: Connection, number: int, vault: Vault | None) -> Known:
     """What has changed after that number; everything, if the list of changes does not reach back so far."""
     query = select(changes.c.number, changes.c.kind, changes.c.subject).where(changes.c.number > number)
     rows = connection.execute(query.order_by(changes.c.number).limit(MOST + 1)).all()
-    oldest = connection.scalar(select(func.min(changes.c.number))) or 0
-    if len(rows) > MOST or oldest > number + 1 or newest(connection) < number:
-        return everything(connection, vault)
     if not rows:
-        return Known(number)
+        return Known(number) if newest(connection) == number else everything(connection, vault)
+    if len(rows) > MOST or (rows[0][0] > number + 1 and _oldest(connection) > number + 1):
+        return everything(connection, vault)
     found: dict[str, set[str]] = {}
     for _, kind, subject in rows:
         found.setdefault(kind, set()).add(subject)
@@ -84,6 +83,10 @@ def since(connection: Connection, number: int, vault: Vault | None) -> Known:
     if vault is not None and "secret" in found:
         known.peppers = peppers(connection, vault)
     return known
+
+
+def _oldest(connection: Connection) -> int:
+    return connection.scalar(select(func.min(changes.c.number))) or 0
 
 
 def newest(connection: Connection) -> int:

@@ -76,7 +76,6 @@ def create(scope: Scope, ask: QuotaAsk, config: Config, when: When, begin: Begin
     scope.connection.execute(scope.insert(quotas, own).values({**row, "slot": slot, "created_at": int(time.time())}))
     _write(scope, row["id"], wanted)
     scope.record("quota:create", row["id"], after={**row, "terms": _plain(wanted)}, project=project)
-    scope.bump()
     return present(scope, [scope.find(quotas, row["id"], CALLED)])[0]
 
 
@@ -107,7 +106,6 @@ def change(scope: Scope, identifier: str, ask: QuotaChange, when: When, *, if_ma
     if wanted != before:
         scope.connection.execute(scope.delete(quota_terms).where(quota_terms.c.quota == identifier))
         _write(scope, identifier, wanted)
-    scope.bump()
     scope.record(
         "quota:update",
         identifier,
@@ -127,7 +125,6 @@ def remove(scope: Scope, identifier: str, *, if_match: int | None = None) -> Non
     scope.connection.execute(scope.delete(quota_terms).where(quota_terms.c.quota == identifier))
     scope.connection.execute(scope.delete(quotas).where(quotas.c.id == identifier))
     scope.record("quota:delete", identifier, {"name": row.name, "terms": _plain(before)}, project=row.project)
-    scope.bump()
 
 
 def assign(scope: Scope, tier: str, ask: Assign, config: Config, when: When, begin: Begin) -> Quota:

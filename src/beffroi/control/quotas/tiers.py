@@ -55,7 +55,6 @@ def create(scope: Scope, ask: TierAsk, when: When) -> tuple[Tier, list[str]]:
     scope.connection.execute(scope.insert(tiers, own).values(values))
     shown = {name: values[name] for name in ("version", "effective_at", "title", "limits", "credit_nano")}
     scope.record("tier:create", ask.name, after=shown)
-    scope.bump()
     made = next(
         tier
         for tier in present(_versions(scope, ask.name))
@@ -87,7 +86,6 @@ def remove(scope: Scope, name: str, version: int) -> list[str]:
     own = tiers.c.name == name, tiers.c.version == version, tiers.c.organisation == scope.organisation
     scope.connection.execute(scope.delete(tiers).where(*own))
     scope.record("tier:delete", name, before={"version": version, "effective_at": row.effective_at})
-    scope.bump()
     return users
 
 

@@ -17,12 +17,13 @@ from beffroi.control.tenancy.granting import may_grant
 from beffroi.control.tenancy.members import ACCOUNT, MEMBER
 from beffroi.control.tenancy.organisations import ACTIVE
 from beffroi.control.tenancy.permissions import Permission, Role, allowed
-from beffroi.control.tenancy.scope import CONTROL, EVERY, Actor, Scope, acting, looking
+from beffroi.control.tenancy.scope import CONTROL, EVERY, Actor, Scope, acting
 from beffroi.control.tenancy.shapes import AdminKey, AdminKeyAsk, NewAdminKey, shown
 from beffroi.core.errors import AuthenticationError, BadRequest
 from beffroi.core.ids import new_id
 from beffroi.core.key import ADMIN, key_hash, new_key, public_id
 from beffroi.store.administration import admin_keys, members, service_accounts
+from beffroi.store.engine import glancing
 from beffroi.store.tables import organisations, projects
 from beffroi.telemetry import logs
 
@@ -159,8 +160,8 @@ def _recognise(engine: Engine, text: str, peppers: Peppers, address: str) -> tup
     public = public_id(text, ADMIN)
     if public is None:
         raise AuthenticationError(REFUSED)
-    with looking(engine, CONTROL, EVERY) as scope:
-        row = scope.connection.execute(_KNOWN, {"public": public}).one_or_none()
+    with glancing(engine) as connection:
+        row = connection.execute(_KNOWN, {"public": public}).one_or_none()
     pepper = next(iter(peppers.values())) if row is None else peppers.get(row.pepper_id, b"\0" * 32)
     same = hmac.compare_digest(key_hash(text, pepper), b"" if row is None else row.hash)
     actor = _actor(row) if row is not None and same and _state(row) == "active" else None

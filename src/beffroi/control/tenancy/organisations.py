@@ -87,7 +87,6 @@ def _turn(scope: Scope, identifier: str, state: str, if_match: int | None) -> Or
     after = scope.revise(organisations, row, anyone=True, state=state)
     verb = "suspend" if state == SUSPENDED else "resume"
     scope.record(f"organisation:{verb}", row.id, {"state": row.state}, {"state": state})
-    scope.bump()
     return present(after)
 
 

@@ -88,7 +88,6 @@ def _turn(scope: Scope, identifier: str, state: str, if_match: int | None) -> Pr
     after = scope.revise(projects, row, anyone=True, state=state)
     verb = "suspend" if state == SUSPENDED else "resume"
     scope.record(f"project:{verb}", row.id, {"state": row.state}, {"state": state}, project=row.id)
-    scope.bump()
     return present(after)
 
 
@@ -109,5 +108,3 @@ def remove(scope: Scope, identifier: str, *, if_match: int | None = None) -> Non
     statement = scope.delete(projects).where(projects.c.id == row.id, projects.c.organisation == row.organisation)
     scope.connection.execute(statement)
     scope.record("project:delete", row.id, before={"name": row.name}, project=row.id)
-    if row.state != ACTIVE:
-        scope.bump()

@@ -36,6 +36,8 @@ from beffroi.core.errors import BadRequest, Conflict, ObjectNotFound, Permission
 from beffroi.store import tables as t
 from beffroi.store.engine import reading
 
+_SAID = "beffroi.organisation"
+_SAY = text(f"SELECT set_config('{_SAID}', :name, true)")
 EVERY = "*"  # of an operator: all organisations; of a row: the house's own
 
 
@@ -105,9 +107,14 @@ class Scope:
 
     def _announce(self) -> None:
         """Tell PostgreSQL which organisation its row-level security is to show until the transaction ends."""
-        if self.connection.dialect.name == "postgresql":  # SET LOCAL, with the name as a parameter
-            said = text("SELECT set_config('beffroi.organisation', :name, true)")
-            self.connection.execute(said, {"name": self.organisation})
+        connection = self.connection
+        if connection.dialect.name != "postgresql":
+            return
+        said = connection.info.get(_SAID)  # a transaction begins with all of them; see `store.server`
+        now = EVERY if said is None or said[0] is not connection.get_transaction() else said[1]
+        if now != self.organisation:
+            connection.execute(_SAY, {"name": self.organisation})  # SET LOCAL, with the name as a parameter
+            connection.info[_SAID] = (connection.get_transaction(), self.organisation)
 
     def need(self, permission: Permission) -> None:
         """As `Actor.need`."""
@@ -246,16 +253,17 @@ class Scope:
             self.update(table)
             .where(table.c.id == row.id, table.c.revision == row.revision, *self._same(table, row))
             .values({**values, "revision": row.revision + 1})
+            .returning(table)
         )
-        if self.connection.execute(statement).rowcount != 1:
+        after = self.connection.execute(statement).one_or_none()
+        if after is None:
             raise PreconditionFailed(
                 f"`{row.id}` was changed by somebody else just now; read it again", param="if-match"
             )
-        return self.connection.execute(self.select(table).where(table.c.id == row.id, *self._same(table, row))).one()
+        return after
 
-    @staticmethod
-    def _same(table: Table, row: Row[Any]) -> Iterator[ColumnElement[bool]]:
-        if "organisation" in table.c:
+    def _same(self, table: Table, row: Row[Any]) -> Iterator[ColumnElement[bool]]:
+        if self.organisation == EVERY and "organisation" in table.c:
             yield table.c.organisation == row.organisation
 
     def may_change(self, row: Row[Any], *, if_match: int | None = None, anyone: bool = False) -> None:
@@ -285,15 +293,6 @@ class Scope:
             after=after,
             organisation=self.organisation,
             project=project,
-        )
-
-    def bump(self) -> None:
-        """This transaction changes what gateways know."""
-        self.connection.execute(
-            text(
-                "INSERT INTO revisions (name, number) VALUES ('keys', 1) "
-                "ON CONFLICT (name) DO UPDATE SET number = revisions.number + 1"
-            )
         )
 
 

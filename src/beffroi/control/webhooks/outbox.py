@@ -8,7 +8,7 @@ A row leaves when it was delivered or given up. A webhook for which `MOST` rows 
 import time
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, exists, func, insert, select, update
 
 from beffroi.control.webhooks.patterns import fit
 from beffroi.core.clock import stamp
@@ -18,6 +18,7 @@ from beffroi.store.administration import outbox, webhooks
 MOST = 10_000  # deliveries that may wait for one webhook
 _w = webhooks.c
 _ACTIVE = select(_w.id, _w.events).where(_w.organisation == bindparam("organisation"), _w.state == "active")
+ANYBODY = exists(select(_w.id).where(_w.organisation == bindparam("whose"), _w.state == "active"))
 FULL = f"{MOST} deliveries wait for it"
 
 
@@ -30,8 +31,7 @@ def post(connection: Connection, organisation: str, event: str, payload: dict[st
     Returns:
         Ids of webhooks that were disabled because too much waits for them.
     """
-    w = webhooks.c
-    those = connection.execute(select(w.id, w.events).where(w.organisation == organisation, w.state == "active")).all()
+    those = connection.execute(_ACTIVE, {"organisation": organisation}).all()
     full, now = [], int(time.time())
     for webhook in those:
         if not fit(webhook.events, event):

@@ -27,6 +27,23 @@ WATCHED = {
     "projects": ("closed", "id"),
     "shared_secrets": ("secret", "kind"),
 }
+# The next number of a counter (control.slots), whatever organisation row-level security shows to who asks. Its trigger comes
+# first: what is read after the row was locked is what those who waited before left there.
+_SLOT = """CREATE FUNCTION beffroi_slot() RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE said text := current_setting('beffroi.organisation', true); drawn bigint;
+BEGIN
+  INSERT INTO revisions (name, number) VALUES ('slots', 0)
+    ON CONFLICT (name) DO UPDATE SET number = revisions.number + 1 RETURNING number INTO drawn;
+  PERFORM set_config('beffroi.organisation', '*', true);
+  drawn := greatest(
+    drawn,
+    (SELECT max(slot) + 1 FROM keys WHERE rotated_from IS NULL),
+    (SELECT max(slot) + 1 FROM quotas)
+  );
+  PERFORM set_config('beffroi.organisation', coalesce(said, ''), true);
+  UPDATE revisions SET number = drawn WHERE name = 'slots' AND number <> drawn;
+  RETURN drawn;
+END $$"""
 _ACTS = ("INSERT", "UPDATE", "DELETE")
 
 
@@ -78,6 +95,7 @@ def upgrade() -> None:
             "INSERT INTO changes (kind, subject) VALUES (TG_ARGV[0], to_jsonb(COALESCE(NEW, OLD)) ->> TG_ARGV[1]); "
             "PERFORM pg_notify('beffroi', ''); RETURN NULL; END $$"
         )
+        op.execute(_SLOT)
         _alone("revisions")  # it is written beside the others: the same lock first, or two acts wait for each other
     watch(WATCHED)
     op.execute("INSERT INTO revisions (name, number) VALUES ('floor', 4)")  # no release before this knew PostgreSQL
@@ -95,6 +113,7 @@ def downgrade() -> None:
                 op.execute(f"DROP TRIGGER changed_{table}_{act.lower()}")
     if server:
         op.execute("DROP TRIGGER alone ON revisions")
+        op.execute("DROP FUNCTION beffroi_slot()")
         op.execute("DROP FUNCTION beffroi_changed()")
         op.execute("DROP FUNCTION beffroi_alone()")
     op.drop_table("changes")
