@@ -297,7 +297,7 @@ MUTANTS = (
            "yield table.c[how.project] == self.actor.project", "yield true()",
            "control/tenancy/test_scope.py::test_a_role_narrowed_to_a_project_reaches_that_project_alone"),
     Mutant("PostgreSQL is not told whose rows", f"{TENANCY}/scope.py",
-           'if self.connection.dialect.name == "postgresql":', "if False:",
+           'if connection.dialect.name != "postgresql":', "if True:",
            "store/test_walls.py::test_a_scope_ends_with_its_transaction"),
     Mutant("the owner of the tables passes the wall", "src/beffroi/store/migrations/versions/v0003_administration.py",
            'op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")', "pass",
