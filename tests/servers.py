@@ -6,6 +6,7 @@ free ports and sockets below a folder of their own, with fresh databases by the 
 """
 
 import contextlib
+import gc
 import os
 import pwd
 import shutil
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -259,3 +261,12 @@ def valkey() -> Iterator[Valkey]:
     """A Valkey for the whole session: use names of your own; who stops, freezes or flushes one starts his own."""
     with Valkey() as server:
         yield server
+
+
+@contextlib.contextmanager
+def collected() -> Iterator[None]:
+    """Around a test whose connection attempts are cut by their time-out: their sockets are left to the collector, here."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

@@ -14,6 +14,7 @@ from beffroi.gateway.quota.scopes import Account, account_of, quota_account
 from tests.contract.backends import BACKENDS, Backend, admitted, key, take
 from tests.contract.fleet import Fleet
 from tests.gateway.quota.support import NOON, SECOND, at_paris
+from tests.servers import collected
 
 NOTHING = Used(0, 0, 0)
 
@@ -26,8 +27,9 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         made: Backend = Fleet(request.getfixturevalue("valkey").url)
     else:
         made = BACKENDS[request.param](tmp_path)
-    yield made
-    made.close()
+    with collected():
+        yield made
+        made.close()
 
 
 def quota(slot: int = 100, *, since: int = 0, each_end_user: bool = False, model: str = "", project: str = "",

@@ -19,6 +19,7 @@ from beffroi.core.state import load_keys
 from beffroi.store.administration import ai_systems, quotas
 from beffroi.store.tables import keys, organisations
 from tests.control.rotation.rig import BY, DAY, Rig, plan
+from tests.control.test_budgets import filled
 
 pytestmark = pytest.mark.anyio
 OWNER = By(Actor("adk_1", "owner", Role.OWNER, "default"), "default")
@@ -40,6 +41,20 @@ async def change(rig: Rig, key: str, *, by: By = BY, if_match: int | None = None
 def known(rig: Rig, key: str) -> Any:
     """A key as workers know it."""
     return next(each for each in load_keys(rig.data).keys if each.id == key)
+
+
+async def test_a_budget_given_to_a_key_finds_what_the_key_has_spent_in_its_period(rig: Rig) -> None:
+    """Or it would begin at nothing, and jump to the ledger's sum when control is next started."""
+    key, _ = await rig.key()
+    other, _ = await rig.key(name="other")
+    month = 40 * DAY
+    filled(rig.engine, (known(rig, key), 300, 0), (known(rig, key), 5000, month), (known(rig, other), 70, 0))
+    shown = await change(rig, key, limits={"hard_budget": "1"})
+    assert rig.budgets.spent([known(rig, key)])[key].spent == 300
+    await change(rig, key, limits={"budget_period": "total"})
+    await change(rig, other, limits={"requests_per_minute": 5})
+    assert rig.budgets.spent([known(rig, key)])[key].spent == 5300
+    assert shown.waiting == []
 
 
 async def test_a_key_is_made_with_all_that_it_may(rig: Rig) -> None:

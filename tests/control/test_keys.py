@@ -137,6 +137,23 @@ async def test_a_worker_that_does_not_confirm_is_named_and_finds_the_key_revoked
         assert late.keys[key].revoked
 
 
+async def test_no_verb_of_litellm_calls_a_key_refused_that_a_worker_may_still_accept(running: Control) -> None:
+    """Deleted, blocked, or its team blocked: as loudly as a revocation, and true on disk all the same."""
+    async with workers(running):
+        gone, blocked = [(await create(running))["id"] for _ in range(2)]
+    asked = {
+        "/key/delete": {"keys": [gone]}, "/key/block": {"key": blocked}, "/team/block": {"team_id": "default"},
+        "/team/update": {"team_id": "default", "blocked": True},
+    }  # fmt: skip
+    async with workers(running, 1):
+        failed = await asyncio.gather(*(ask(running, "POST", path, body) for path, body in asked.items()))
+        assert [each.status for each in failed] == [503] * 4
+        assert all("w01" in each.json["error"]["message"] for each in failed)
+    async with workers(running) as those:
+        assert all(each.keys[gone].revoked and each.keys[blocked].endpoints == frozenset() for each in those)
+        await ask(running, "POST", "/team/unblock", {"team_id": "default"})
+
+
 async def test_revoking_twice_is_as_good_as_once(running: Control) -> None:
     """A command that was cut off may be given again; there is one event."""
     async with workers(running):

@@ -25,6 +25,7 @@ from beffroi.control.tenancy.scope import CONTROL, EVERY, Actor, Scope, acting, 
 from beffroi.control.turns import Turns
 from beffroi.core.errors import NotAcknowledged
 from beffroi.core.snapshot import KeyDelta, KeyRecord, QuotaRecord
+from beffroi.gateway.quota.terms import has_money
 from beffroi.store.engine import reading
 from beffroi.store.vault import Vault
 from beffroi.telemetry import logs
@@ -70,6 +71,9 @@ class Acts:
         self.follower: Follower | None = None
         self.shared: Vault | None = None  # of a fleet, whose peppers are in its database
         self._quotas_behind = False  # what the files have of quotas is not what the database has
+        self._new_budgets: set[str] = (
+            set()
+        )  # keys whose budget has not been compared with the ledger since it was given
         self._owed: dict[str, KeyRecord] = {}  # in the database, and not in the files yet: the disk did not take them
 
     async def act(
@@ -92,6 +96,10 @@ class Acts:
                     by.keep(scope.connection, result)
             # One that is known so already is told again where the files lag: an earlier try may have failed before they knew.
             records = [record for row in rows if self._files.keys.get((record := key_record(row)).id) != record]
+            for record in records:
+                before = self._files.keys.get(record.id)
+                if before is not None and has_money(record.limits) and _money(before) != _money(record):
+                    self._new_budgets.add(record.id)
             return result, self._tell(*records) if records else None
 
         async with self._turns.take(urgent=urgent):
@@ -176,6 +184,15 @@ class Acts:
             await self._read(lambda: self._budgets.restore(self.engine, everyone, changed))
         return waiting
 
+    async def fill_budgets(self) -> None:
+        """Have what keys spent before they were given a budget count against it, as for quotas; after workers know of it."""
+        if not self._new_budgets:
+            return
+        those, self._new_budgets = frozenset(self._new_budgets), set()
+        await self.current_ledger()
+        everyone = tuple(self._files.keys.values())
+        await self._read(lambda: self._budgets.restore(self.engine, everyone, (), those))
+
     async def catch_up_quotas(self) -> None:
         """Tell what an earlier `follow_quotas` could not, because the disk was full."""
         if self._quotas_behind:
@@ -228,6 +245,11 @@ class Acts:
 
     async def _read(self, read: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, read)
+
+
+def _money(key: KeyRecord) -> tuple[object, ...]:
+    limits = key.limits
+    return limits.hard_budget, limits.soft_budget, limits.monthly_cap, limits.budget_period
 
 
 def slots_of(slots: list[int]) -> str:

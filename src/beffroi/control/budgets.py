@@ -30,6 +30,7 @@ from beffroi.telemetry import logs
 if TYPE_CHECKING:
     from beffroi.gateway.quota.fleet import FleetBooks
 
+FEW = 500  # keys that a query names one by one
 WAITING = 100_000  # charges kept for accounts whose lock is held; the oldest goes first
 log = logs.Logger("control.budgets")
 
@@ -131,20 +132,28 @@ class Budgets:
         with self._lock:
             return self._books.end_users(slot)
 
-    def restore(self, engine: Engine, keys: Iterable[KeyRecord], quotas: Iterable[QuotaRecord] | None = None) -> None:
+    def restore(
+        self,
+        engine: Engine,
+        keys: Iterable[KeyRecord],
+        quotas: Iterable[QuotaRecord] | None = None,
+        budgets_of: frozenset[str] = frozenset(),
+    ) -> None:
         """Raise what each budget has spent to the ledger's sum: a power cut can take back what the counters last wrote.
 
         Args:
             keys: every one there is, also those that are revoked: what they spent is spent of wider scopes too.
             quotas: None: all of them, and the keys' own budgets. Else those alone: a budget that is new, in a month that
                 has begun.
+            budgets_of: beside those quotas, ids of keys whose own budget is new.
         """
         keys, now = tuple(keys), self.now_s()
         slots = {key.id: key.slot for key in keys}
         chosen = self.quotas if quotas is None else tuple(quotas)
         scopes = Scopes(quota for quota in chosen if has_money(_money_of(quota, now)))
         # Keys that were rotated share a slot: what any of them spent, in or out of use by now, is spent of one budget.
-        own = {key.slot: key for key in keys if has_money(key.limits) and not key.revoked} if quotas is None else {}
+        mine = (key for key in keys if quotas is None or key.id in budgets_of)
+        own = {key.slot: key for key in mine if has_money(key.limits) and not key.revoked}
         if not own and not len(scopes):
             return
         money = [*(key.limits for key in own.values()), *(_money_of(quota, now) for quota in scopes)]
@@ -152,7 +161,9 @@ class Budgets:
         users = any(quota.each_end_user for quota in scopes)
         accounts: dict[tuple[int, str | None], Account] = {}
         totals: Counter[tuple[tuple[int, str | None], int]] = Counter()  # by account and start of a period
-        for start, row in self._sums(engine, {start for starts in begun.values() for start in starts}, users=users):
+        since = {start for starts in begun.values() for start in starts}
+        those_of = None if len(scopes) else frozenset(key.id for key in keys if key.slot in own)
+        for start, row in self._sums(engine, since, those_of, users=users):
             slot = slots.get(row.key_id, -1)
             those = [account_of(own[slot])] if slot in own else []
             for quota in scopes.matching(row.organisation, row.project, slot, row.model):
@@ -173,13 +184,21 @@ class Budgets:
         return found.starts_ns or 0, found.month_starts_ns
 
     @staticmethod
-    def _sums(engine: Engine, starts: set[int], *, users: bool) -> Iterator[tuple[int, Any]]:
-        """What was spent since each of these moments, by all that a quota can match; `users`: each end user apart."""
+    def _sums(
+        engine: Engine, starts: set[int], keys: frozenset[str] | None, *, users: bool
+    ) -> Iterator[tuple[int, Any]]:
+        """What was spent since each of these moments, by all that a quota can match; `users`: each end user apart.
+
+        Args:
+            keys: ids of the only ones that matter, where they are few; None: all.
+        """
         cost = func.sum(e.c.input_nano + e.c.cached_nano + e.c.output_nano + e.c.reasoning_nano).label("nano")
         by = [e.c.organisation, e.c.project, e.c.key_id, e.c.model, *([e.c.end_user] if users else [])]
         for start in starts:
             with looking(engine, CONTROL, EVERY) as scope:
                 query = scope.select(e, *by, cost).where(e.c.ended_ns >= start).group_by(*by)
+                if keys is not None and len(keys) <= FEW:
+                    query = query.where(e.c.key_id.in_(keys))
                 rows: Sequence[Any] = scope.connection.execute(query).all()
             for row in rows:
                 yield start, row

@@ -21,6 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from beffroi.control.keypolicy import addresses_of, end_of, policy_of
 from beffroi.control.keyshapes import KeyAsk, KeyChange, changed_limits, networks
 from beffroi.control.slots import next_slot
+from beffroi.control.tenancy.permissions import Permission
 from beffroi.control.tenancy.scope import CONTROL, EVERY, Scope
 from beffroi.core.errors import BadRequest, KeyNotFound
 from beffroi.core.ids import new_id
@@ -70,7 +71,9 @@ def make(scope: Scope, ask: KeyAsk, models: list[str] | None, pepper: Pepper) ->
 
     Raises:
         BadRequest: a life that the policy does not allow, a network that is none, a project or AI system that there is not.
+        PermissionDenied: the actor makes no keys, whatever else brought him here (a file, a user with a key).
     """
+    scope.need(Permission.KEYS_WRITE)
     now, policy = int(time.time()), policy_of(scope)
     row = {
         **_secret(pepper),
@@ -103,7 +106,9 @@ def change(
 
     Raises:
         BadRequest: as `make`, or it is revoked. PreconditionFailed: another revision is there. Conflict: a file keeps it.
+        PermissionDenied: as `make`.
     """
+    scope.need(Permission.KEYS_WRITE)
     if row.revoked:
         raise BadRequest(f"{named(row)} is revoked; a new key can be made", param="id")
     now, said = int(time.time()), asked
@@ -220,7 +225,11 @@ def revoke_with_those_before(scope: Scope, row: Row[Any], why: str) -> tuple[lis
     Returns:
         Those that this act revoked (the key itself first, be it revoked already), and all that workers must know of: an
         earlier try may have failed before they did.
+
+    Raises:
+        PermissionDenied: as `make`.
     """
+    scope.need(Permission.KEYS_WRITE)
     now = time.time()
     those = [row, *(old for old in predecessors(scope, row) if old.revoked or living(old, now))]
     told = [each if each.revoked else revoke(scope, each, int(now), why) for each in those]

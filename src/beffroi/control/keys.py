@@ -85,7 +85,9 @@ class Keys(Acts):
                 return self._shown(there, [after])[0], [after]
 
         shown, revision = await self.act(by, work)
-        return msgspec.structs.replace(shown, waiting=await self.hold(revision))
+        waiting = await self.hold(revision)
+        await self.fill_budgets()
+        return msgspec.structs.replace(shown, waiting=waiting)
 
     def _require_store(self, scope: Scope, schedule: Schedule | None) -> None:
         if schedule is not None and schedule.delivery.store:

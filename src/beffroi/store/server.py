@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import (
     ArgumentError,
+    DataError,
     DBAPIError,
     DisconnectionError,
     IntegrityError,
@@ -174,6 +175,8 @@ def _name_error(context: ExceptionContext) -> BaseException | None:
     kind: type[DBAPIError] = OperationalError
     if state.startswith("23"):
         kind = IntegrityError
+    elif state.startswith("22"):
+        kind = DataError
     elif not stale and state[:2] not in ("08", "25", "40", "53", "55", "57", "58"):
         return None
     return kind(context.statement, None, context.original_exception, True, bool(context.is_disconnect))

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import Phase, given, settings
 
 from beffroi.config import tenants
-from beffroi.control.tenancy.permissions import Role
+from beffroi.control.tenancy.permissions import Permission, Role
 from beffroi.control.tenancy.scope import Actor
 from beffroi.core.errors import BadRequest, BeffroiError, PermissionDenied, PreconditionFailed
+from beffroi.store import tables as t
 from beffroi.store.engine import open_engine, upgrade
 from beffroi.store.vault import Vault
 from tests.control.declare.documents import documents
@@ -207,6 +208,34 @@ def test_a_role_that_may_apply_still_needs_the_permission_of_each_change(ground:
     with pytest.raises(PermissionDenied):
         admin.apply(changed(policy={"max_key_days": 900}, projects=[{"id": "chat", "name": "Other"}]))
     assert ground.content() == before
+
+
+def test_an_admin_key_whose_scopes_have_no_keys_neither_makes_changes_nor_revokes_them_through_a_file(
+    ground: Ground,
+) -> None:
+    """With the scope it does."""
+    ground.apply(ACME)
+    one = {"name": "a", "project": "chat", "models": ["chat"], "system": "desk", "limits": {"hard_budget": "10.50"}}
+    new = {"name": "n", "project": "chat"}
+    scopes = frozenset({Permission.RESOURCES_READ, Permission.RESOURCES_WRITE})
+    for parts in ([one, ACME["organisations"][0]["keys"][1], new], [one | {"models": None}], [one]):
+        narrow = Actor("adk_3", "cy", Role.OWNER, "acme", door="apply", only=scopes)
+        before = ground.content()
+        with pytest.raises(PermissionDenied, match="keys:write"):
+            Ground(ground.engine, ground.vault, narrow).apply(changed(keys=parts), prune=len(parts) == 1)
+        assert ground.content() == before
+    wide = Actor("adk_4", "di", Role.OWNER, "acme", door="apply", only=scopes | {Permission.KEYS_WRITE})
+    Ground(ground.engine, ground.vault, wide).apply(changed(keys=[one | {"models": None}, new]), prune=True)
+
+
+def test_who_may_not_change_a_thing_does_not_have_it_kept_by_a_file(ground: Ground) -> None:
+    """A file that keeps it would keep everybody else from changing it."""
+    ground.apply(ACME)
+    with ground.engine.begin() as connection:
+        connection.execute(t.projects.update().where(t.projects.c.id == "chat").values(managed_by=""))
+    narrow = Actor("adk_3", "cy", Role.OWNER, "acme", door="apply", only=frozenset({Permission.RESOURCES_WRITE}))
+    with pytest.raises(PermissionDenied, match="projects:write"):
+        Ground(ground.engine, ground.vault, narrow).apply(ACME, adopt=True)
 
 
 def test_a_document_that_is_none_is_told_so(ground: Ground) -> None:

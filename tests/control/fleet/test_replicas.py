@@ -5,6 +5,9 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from tests.client import Answer, chat, request
 from tests.control.fleet.fleets import Fleet
@@ -119,3 +122,21 @@ def test_a_machine_that_is_stopped_is_not_waited_for(pair: Fleet) -> None:
     begun = time.monotonic()
     assert one.cli("keys", "revoke", key.split("-")[1])["replicas"] == 1
     assert time.monotonic() - begun < 4
+
+
+def test_what_postgresql_cannot_keep_is_the_mistake_of_who_sends_it(pair: Fleet) -> None:
+    """NUL in a path, a query, a verb of LiteLLM: no 5xx, and no alarm about a database that is well."""
+    served = pair.machines["one"]
+    key = served.cli("admin-keys", "create", "odd", "--org", "*", "--role", "operator")["key"]
+    base, headers = (
+        f"http://127.0.0.1:{served.control_port}",
+        {"Authorization": f"Bearer {key}", "Idempotency-Key": "odd"},
+    )
+    asks: list[tuple[str, str, Any]] = [
+        ("GET", "/api/v1/keys/%00", None), ("GET", "/api/v1/quotas/a%00b", None),
+        ("GET", "/api/v1/events?subject=%00", None), ("POST", "/api/v1/keys/%00/rotate", {}),
+        ("POST", "/api/v1/keys/%00/rotate", {}), ("POST", "/key/delete", {"keys": ["\0"]}), ("GET", "/key/info?key=%00", None),
+    ]  # fmt: skip
+    for method, path, body in asks:
+        answer = httpx.request(method, base + path, headers=headers, json=body, timeout=15)
+        assert answer.status_code in (400, 404), (path, answer.text)

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, func, insert, select
 from beffroi.control.keyshapes import LimitsAsk
 from beffroi.control.quotas import service, tiers
 from beffroi.control.quotas.compiling import records
-from beffroi.control.quotas.shapes import Assign, Quota, QuotaAsk, QuotaChange, TermAsk, TierAsk
+from beffroi.control.quotas.shapes import TERMS, Assign, Quota, QuotaAsk, QuotaChange, TermAsk, TierAsk
 from beffroi.control.quotas.shipped import TIERS, ship
 from beffroi.control.tenancy.permissions import Role
 from beffroi.control.tenancy.scope import EVERY, SOCKET, Actor, Scope, acting, looking
@@ -135,6 +135,41 @@ def test_what_an_operator_has_set_the_organisation_cannot_change(shipped: Engine
     own = limit(shipped, project="p", limits=LimitsAsk(concurrency=3))
     act(shipped, OWNER, lambda s: service.remove(s, own.id))
     assert set(told(shipped)) == {made.id}
+
+
+def test_an_organisation_cannot_widen_a_tier_that_the_operator_gave_it_by_a_tier_of_its_own(shipped: Engine) -> None:
+    """Whether it makes one of that name before or after; where there is no other of the name, it cannot change it."""
+    wide = LimitsAsk(output_tokens_per_hour=10**9)
+    act(shipped, OWNER, lambda s: tiers.create(s, TierAsk(name="tier-1", limits=wide), when))
+    made = act(shipped, SOCKET, lambda s: service.assign(s, "tier-1", Assign(since=JUNE), CONFIG, when, begun))
+    act(shipped, OWNER, lambda s: tiers.create(s, TierAsk(name="tier-1", limits=wide), when))
+    assert [term.limits.output_tokens_per_hour for term in told(shipped)[made.id].terms] == [150_000]
+    assert made.in_force is not None and made.in_force.limits.output_tokens_per_hour == 150_000
+    act(shipped, OWNER, lambda s: tiers.create(s, TierAsk(name="ours", limits=LimitsAsk(concurrency=2)), when))
+    act(shipped, SOCKET, lambda s: service.assign(s, "ours", Assign(since=JUNE), CONFIG, when, begun))
+    for do in (
+        lambda s: tiers.create(s, TierAsk(name="ours", limits=wide), when),
+        lambda s: tiers.remove(s, "ours", 1),
+    ):
+        with pytest.raises(PermissionDenied, match="operator"):
+            act(shipped, OWNER, do)
+
+
+def test_terms_put_in_one_by_one_are_as_many_at_most_as_those_given_at_once(shipped: Engine) -> None:
+    """Every worker holds them all."""
+    made = limit(shipped, terms=[TermAsk(since=at, limits=LimitsAsk(concurrency=1)) for at in range(TERMS)])
+    more = QuotaChange(add=TermAsk(since=TERMS, limits=LimitsAsk(concurrency=1)))
+    with pytest.raises(BadRequest, match="at most"):
+        act(shipped, OWNER, lambda s: service.change(s, made.id, more, when))
+
+
+def test_what_an_operator_limits_is_his_though_the_organisation_made_the_quota(shipped: Engine) -> None:
+    """Or whoever makes one for himself first could take away whatever he is given later."""
+    own = limit(shipped, limits=LimitsAsk(concurrency=500))
+    given = act(shipped, SOCKET, lambda s: service.assign(s, "tier-1", Assign(since=JUNE), CONFIG, when, begun))
+    assert (given.id, given.managed_by) == (own.id, "house")
+    with pytest.raises(PermissionDenied, match="operator"):
+        act(shipped, OWNER, lambda s: service.remove(s, own.id))
 
 
 def test_a_tier_s_next_version_reaches_every_quota_that_names_it_on_its_day(shipped: Engine) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
+from sqlalchemy.exc import DataError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from beffroi.control.api import cursor, openapi, pages, reading
 from beffroi.control.api.idempotency import Keeper, Place
 from beffroi.control.api.operation import MOST, ORGANISATION, PAGE, Call, Operation, Page
-from beffroi.control.api.problems import HANDLERS
+from beffroi.control.api.problems import HANDLERS, UNKEPT
 from beffroi.control.api.routes import OPERATIONS, PREFIX
 from beffroi.control.house import House
 from beffroi.control.litellm import verbs as litellm
@@ -163,14 +164,22 @@ async def _call(house: House, keeper: Keeper, operation: Operation, actor: Actor
         keep=None if place is None else _keep(operation, place),
     )
     if place is None:
-        return _answered(operation, await operation.handler(call))
+        return _answered(operation, await _handled(operation, call))
     try:
-        answer = _answered(operation, await operation.handler(call))
+        answer = _answered(operation, await _handled(operation, call))
     except BeffroiError as error:
         await place.leave(error)
         raise
     await place.finish(answer)
     return answer
+
+
+async def _handled(operation: Operation, call: Call) -> Any:
+    """What the handler answers; what no column can hold is the caller's mistake on every backing, not a fault of storage."""
+    try:
+        return await operation.handler(call)
+    except DataError:
+        raise BadRequest(UNKEPT) from None
 
 
 def _keep(operation: Operation, place: Place) -> Callable[[Connection, Any], None]:

@@ -22,6 +22,9 @@ from beffroi.telemetry import logs
 log = logs.Logger("control.api")
 
 
+UNKEPT = "a value has a character (such as NUL) or a size that cannot be kept"
+
+
 def problem(
     status: int, code: str, detail: str, *, param: str | None = None, headers: dict[str, str] | None = None
 ) -> Response:

@@ -39,6 +39,16 @@ from beffroi.store import tables as t
 from beffroi.store.vault import Vault
 
 ACTIVE, SUSPENDED = "active", "suspended"
+_ADOPTS = {  # to have something kept by a file is to keep everybody else from changing it
+    "organisation": Permission.ORGANISATION_WRITE,
+    "project": Permission.PROJECTS_WRITE,
+    "member": Permission.MEMBERS_WRITE,
+    "service account": Permission.SERVICE_ACCOUNTS_WRITE,
+    "AI system": Permission.SYSTEMS_WRITE,
+    "key": Permission.KEYS_WRITE,
+    "quota": Permission.QUOTAS_WRITE,
+    "webhook": Permission.WEBHOOKS_WRITE,
+}
 
 
 class Work:
@@ -99,6 +109,7 @@ def make(work: Work, scope: Scope, change: Change, kinds: dict[str, Kind]) -> No
         return
     fields = {field.name: field.after for field in change.fields}
     if change.adopted and kind.table is not None:
+        scope.need(_ADOPTS[change.thing.ref.kind])
         row = scope.find(kind.table, change.held.id, change.held.ref.kind)
         mine = APPLY_HOUSE if change.held.managed_by == HOUSE_KEPT else APPLY
         scope.revise(kind.table, row, anyone=True, managed_by=mine)

@@ -58,6 +58,7 @@ async def apply(call: Call) -> Applied:
 
     applied, revision = await keys.act(By(actor, actor.organisation, call.keep), run)
     waiting = {*await keys.hold(revision), *await keys.follow_tenants(), *await keys.follow_quotas(quotas)}
+    await keys.fill_budgets()
     return msgspec.structs.replace(applied, waiting=tuple(sorted(waiting)))
 
 

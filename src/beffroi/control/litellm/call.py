@@ -10,12 +10,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from beffroi.control.api import reading
+from beffroi.control.api.problems import UNKEPT
+from beffroi.control.fleet.agreement import unheard_of
 from beffroi.control.keys import By
 from beffroi.control.litellm import fields
 from beffroi.control.tenancy.permissions import Permission
@@ -80,6 +82,26 @@ class Ask:
         """
         result, revision = await self.house.keys.act(self.by, do)
         await self.house.keys.hold(revision)
+        await self.house.keys.fill_budgets()
+        return result
+
+    async def refuse(self, do: Callable[[Scope], tuple[T, list[Any]]], done: str) -> T:
+        """As `act`, for what has keys refused: it is done when every worker of every machine refuses them.
+
+        Args:
+            done: what is true even where one has not confirmed it, for the sentence.
+
+        Raises:
+            NotAcknowledged: one has not; asked again it is confirmed.
+        """
+        keys = self.house.keys
+        result, _ = await keys.act(self.by, do, urgent=True)
+        missing = await keys.follow_tenants()  # waits for all that is known by now, keys too
+        late, fleet = await keys.everywhere()
+        if missing:
+            raise keys.unheard(done, missing)
+        if late:
+            raise unheard_of(done, late, fleet)
         return result
 
     def text(self, name: str) -> str:
@@ -115,6 +137,8 @@ def _route(house: "House", verb: Verb, who: Callable[[Request], Awaitable[Actor]
             return await _answer(house, verb, await who(request), request)
         except BeffroiError as error:
             return refused(error)
+        except DataError:
+            return refused(BadRequest(UNKEPT))
         except (SQLAlchemyError, OSError) as error:
             log.error("the data directory does not take or give what a verb needs", path=verb.path, exc_info=error)
             return _error(

@@ -242,6 +242,10 @@ async def regenerate(ask: Ask) -> dict[str, Any]:
     overlap = 0 if grace is None else terms.span(grace, "grace_period")
     identifier = await ask.read(lambda scope: str(found(scope, ask.text("key")).id))
     rotated = await ask.house.keys.rotate(identifier, convert({"overlap_seconds": overlap}, RotateAsk), ask.by)
+    if rotated.waiting:
+        ask.told.append(
+            f"workers {rotated.waiting} do not know of it yet: they may still accept the old key, not yet the new"
+        )
     row = await ask.read(lambda scope: keyring.find(scope, rotated.id))
     return answer(row, spend=0) | {"key": rotated.key, "token_id": row.id}
 
@@ -262,7 +266,7 @@ async def delete(ask: Ask) -> dict[str, Any]:
             shown.append(row.id)
         return {"deleted_keys": shown}, changed
 
-    return await ask.act(work)
+    return await ask.refuse(work, "the keys are revoked in the database")
 
 
 def _texts(given: dict[str, Any], name: str) -> list[str]:
@@ -282,7 +286,7 @@ async def block(ask: Ask) -> dict[str, Any]:
             row = keyring.change(scope, row, KeyChange(endpoints=[]), ask.house.keys.known, None)
         return answer(row, spend=0), [row]
 
-    return await ask.act(work)
+    return await ask.refuse(work, "the key is blocked in the database")
 
 
 async def unblock(ask: Ask) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from beffroi.store import administration as a
 from beffroi.store import tables as t
 
 _SUSPENDED = "suspended"
+_CLOSED = "the team is suspended in the database"
 
 
 async def new(ask: Ask) -> dict[str, Any]:
@@ -61,8 +62,8 @@ async def update(ask: Ask) -> dict[str, Any]:
             (projects.suspend if given["blocked"] else projects.resume)(scope, row.id)
         return _answer(scope, row.id), []
 
-    shown = await _told(ask, await ask.act(work))
-    return {"team_id": identifier, "data": shown}
+    shown = await (ask.refuse(work, _CLOSED) if given.get("blocked") else ask.act(work))
+    return {"team_id": identifier, "data": await _told(ask, shown)}
 
 
 async def _told(ask: Ask, shown: dict[str, Any]) -> dict[str, Any]:
@@ -170,8 +171,7 @@ async def delete(ask: Ask) -> dict[str, Any]:
             done.append(row.id)
         return done, changed
 
-    done = await ask.act(work)
-    await ask.house.keys.follow_tenants()
+    done = await ask.refuse(work, "the teams are suspended and their keys revoked in the database")
     ask.told.append("teams are suspended and their keys revoked, not taken away: what they used stays in the ledger")
     return {"deleted_teams": done}
 
@@ -194,6 +194,8 @@ async def _turn(ask: Ask, *, blocked: bool) -> dict[str, Any]:
         (projects.suspend if blocked else projects.resume)(scope, row.id)
         return _answer(scope, row.id), []
 
+    if blocked:
+        return await ask.refuse(work, _CLOSED)
     return await _told(ask, await ask.act(work))
 
 

@@ -17,6 +17,8 @@ from beffroi.store.administration import quota_terms, quotas, tiers
 from beffroi.store.tables import keys
 
 FOREVER = 1 << 62
+HOUSE = "house"  # keeper of a quota that an operator has set: the organisation cannot free itself of it
+OPERATORS = frozenset({HOUSE, "apply:house"})  # keepers of those that are an operator's, by hand or by a file
 Version = tuple[int, int, Limits]  # effective at, version, limits
 
 
@@ -32,9 +34,14 @@ class Tiers:
             for name, found in newest.items()
         }
 
-    def of(self, organisation: str, name: str) -> list[Version]:
-        """An organisation's own tier of that name, else the house's; empty: there is neither."""
-        return self._versions.get((organisation, name)) or self._versions.get((EVERY, name), [])
+    def of(self, organisation: str, name: str, keeper: str = "") -> list[Version]:
+        """An organisation's own tier of that name, else the house's; empty: there is neither.
+
+        Args:
+            keeper: of the quota. Of one that an operator has set, the house's goes before: he meant that.
+        """
+        owners = (EVERY, organisation) if keeper in OPERATORS else (organisation, EVERY)
+        return next((found for owner in owners if (found := self._versions.get((owner, name)))), [])
 
 
 def limits_of(column: Any) -> Limits:
@@ -48,8 +55,8 @@ def load_tiers(scope: Scope) -> Tiers:
     return Tiers(scope.connection.execute(scope.select(tiers)))
 
 
-def dated(organisation: str, terms: Iterable[Any], known: Tiers) -> tuple[Dated, ...]:
-    """Terms (`since`, `tier`, `limits`) in the order of their dates, each tier as what its versions allow."""
+def dated(quota: Row[Any], terms: Iterable[Any], known: Tiers) -> tuple[Dated, ...]:
+    """Terms (`since`, `tier`, `limits`) of a quota in the order of their dates, each tier as what its versions allow."""
     ordered = sorted(terms, key=lambda term: int(term.since))
     found: list[Dated] = []
     for place, term in enumerate(ordered):
@@ -59,7 +66,7 @@ def dated(organisation: str, terms: Iterable[Any], known: Tiers) -> tuple[Dated,
             continue
         begun = Dated(since, NO_LIMITS, term.tier)
         later = []
-        for at, version, limits in known.of(organisation, term.tier):
+        for at, version, limits in known.of(quota.organisation, term.tier, quota.managed_by):
             name = f"{term.tier}@{version}"
             if at <= since:
                 begun = Dated(since, limits, name)
@@ -98,7 +105,7 @@ def records(scope: Scope, only: Iterable[str] | None = None) -> list[QuotaRecord
             key_slot=slots.get(row.key_id, -1) if row.key_id else None,
             model=row.model,
             each_end_user=row.each_end_user,
-            terms=dated(row.organisation, terms.get(row.id, ()), known),
+            terms=dated(row, terms.get(row.id, ()), known),
         )
         for row in rows
         if row.state == "active"

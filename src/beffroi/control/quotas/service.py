@@ -15,8 +15,8 @@ from sqlalchemy import Row
 
 from beffroi.control import keyring
 from beffroi.control.quotas import tiers
-from beffroi.control.quotas.compiling import dated, limits_of, load_tiers
-from beffroi.control.quotas.shapes import Assign, Quota, QuotaAsk, QuotaChange, Term, TermAsk
+from beffroi.control.quotas.compiling import HOUSE, dated, limits_of, load_tiers
+from beffroi.control.quotas.shapes import TERMS, Assign, Quota, QuotaAsk, QuotaChange, Term, TermAsk
 from beffroi.control.quotas.tiers import When
 from beffroi.control.slots import next_slot
 from beffroi.control.tenancy.permissions import Permission
@@ -30,7 +30,6 @@ from beffroi.store.administration import quota_terms, quotas
 from beffroi.store.engine import serialise
 
 CALLED = "quota"
-HOUSE = "house"  # keeper of a quota that an operator has set: the organisation cannot free itself of it
 Begin = Callable[[int], None]  # makes the counters of a slot as new
 Wanted = tuple[int, str, Limits]  # since, tier, limits
 
@@ -81,7 +80,10 @@ def create(scope: Scope, ask: QuotaAsk, config: Config, when: When, begin: Begin
 
 
 def change(scope: Scope, identifier: str, ask: QuotaChange, when: When, *, if_match: int | None = None) -> Quota:
-    """Rename it, replace its terms, or add one. Raises as `create` and `Scope.revise`."""
+    """Rename it, replace its terms, or add one. Raises as `create` and `Scope.revise`.
+
+    What an operator limits is his from then on, whoever made the quota: an organisation that made it first is not freed.
+    """
     scope.need(Permission.INSTALLATION_WRITE if scope.organisation == EVERY else Permission.QUOTAS_WRITE)
     serialise(scope.connection)
     row, of_house = _find(scope, identifier)
@@ -97,7 +99,10 @@ def change(scope: Scope, identifier: str, ask: QuotaChange, when: When, *, if_ma
     if (name, wanted) == (row.name, before):
         scope.may_change(row, if_match=if_match, anyone=of_house)
         return present(scope, [row])[0]
-    after = scope.revise(quotas, row, if_match=if_match, anyone=of_house, name=name)
+    values = {"name": name}
+    if wanted != before and not row.managed_by and scope.actor.organisation == EVERY:
+        values["managed_by"] = HOUSE
+    after = scope.revise(quotas, row, if_match=if_match, anyone=of_house, **values)
     if wanted != before:
         scope.connection.execute(scope.delete(quota_terms).where(quota_terms.c.quota == identifier))
         _write(scope, identifier, wanted)
@@ -159,7 +164,7 @@ def present(scope: Scope, rows: Sequence[Row[Any]]) -> list[Quota]:
     stored, known = _stored(scope, [row.id for row in rows]), load_tiers(scope)
     found = []
     for row in rows:
-        terms = dated(row.organisation, [_AsTerm(*term) for term in stored.get(row.id, [])], known)
+        terms = dated(row, [_AsTerm(*term) for term in stored.get(row.id, [])], known)
         record = record_of(row, terms)
         limits, tier, _ = in_force(record, now)
         begun = max((term.since for term in terms if term.since <= now), default=None)
@@ -216,8 +221,8 @@ def _terms(scope: Scope, asks: Sequence[TermAsk], when: When) -> list[Wanted]:
 
 
 def _check(wanted: list[Wanted], *, each_end_user: bool) -> None:
-    if not wanted:
-        raise BadRequest("a quota has one term at least", param="terms")
+    if not 1 <= len(wanted) <= TERMS:
+        raise BadRequest(f"a quota has one term at least, and {TERMS} at most", param="terms")
     if each_end_user and any(limited(limits) and limits.budget_period == "total" for _, _, limits in wanted):
         raise BadRequest(
             "end users are counted apart in a table of bounded size, from which one leaves when a period is over; "

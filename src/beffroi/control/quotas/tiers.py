@@ -12,13 +12,14 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row, func
 
+from beffroi.control.quotas.compiling import OPERATORS
 from beffroi.control.quotas.shapes import Moment, Tier, TierAsk
 from beffroi.control.tenancy.permissions import Permission
 from beffroi.control.tenancy.scope import EVERY, Scope
-from beffroi.core.errors import BadRequest, Conflict, ObjectNotFound
+from beffroi.core.errors import BadRequest, Conflict, ObjectNotFound, PermissionDenied
 from beffroi.core.money import parse_nano
 from beffroi.core.snapshot import Limits
-from beffroi.store.administration import quota_terms, tiers
+from beffroi.store.administration import quota_terms, quotas, tiers
 from beffroi.store.engine import serialise
 
 CALLED = "tier"
@@ -34,7 +35,9 @@ def create(scope: Scope, ask: TierAsk, when: When) -> tuple[Tier, list[str]]:
     scope.need(Permission.INSTALLATION_WRITE if scope.organisation == EVERY else Permission.TIERS_WRITE)
     serialise(scope.connection)
     effective = when(ask.effective, "effective")
-    before = [row for row in _versions(scope, ask.name) if row.organisation == scope.organisation]
+    there = _versions(scope, ask.name)
+    before = [row for row in there if row.organisation == scope.organisation]
+    _must_be_free(scope, ask.name, there)
     for row in before:
         if row.managed_by not in ("", scope.keeper):
             raise Conflict(f"the tier `{ask.name}` is kept by a file; change it there", param="name")
@@ -74,6 +77,7 @@ def remove(scope: Scope, name: str, version: int) -> list[str]:
         raise ObjectNotFound(f"there is no version {version} of a tier `{name}` here", param="version")
     if row.managed_by not in ("", scope.keeper):
         raise Conflict(f"the tier `{name}` is kept by a file; change it there", param="name")
+    _must_be_free(scope, name, rows)
     users = _users(scope, name)
     if users and row.effective_at <= time.time():
         raise Conflict(
@@ -83,6 +87,23 @@ def remove(scope: Scope, name: str, version: int) -> list[str]:
     scope.connection.execute(scope.delete(tiers).where(*own))
     scope.record("tier:delete", name, before={"version": version, "effective_at": row.effective_at})
     return users
+
+
+def _must_be_free(scope: Scope, name: str, there: list[Row[Any]]) -> None:
+    """What an operator limits by an organisation's own tier, it cannot change; where the house has one, that is meant.
+
+    Raises:
+        PermissionDenied: a quota that an operator has set names the tier.
+    """
+    if scope.actor.organisation == EVERY or any(row.organisation == EVERY for row in there):
+        return
+    named = scope.select(quota_terms, quota_terms.c.quota).where(quota_terms.c.tier == name)
+    his = scope.select(quotas, quotas.c.id).where(quotas.c.managed_by.in_(OPERATORS), quotas.c.id.in_(named))
+    if (found := scope.connection.scalar(his.limit(1))) is not None:
+        raise PermissionDenied(
+            f"the operator of the installation limits `{found}` by the tier `{name}`; ask there to change it",
+            param="name",
+        )
 
 
 def find(scope: Scope, name: str) -> list[Tier]:

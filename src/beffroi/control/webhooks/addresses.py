@@ -113,7 +113,8 @@ def allows(address: Address, allowed: Networks) -> bool:
     inner = _inner(address)
     if inner is not None:
         return allows(inner, allowed)
-    return address.is_global and not address.is_multicast and not address.is_reserved
+    site_local = isinstance(address, ipaddress.IPv6Address) and address.is_site_local  # of old, and still of the house
+    return address.is_global and not address.is_multicast and not address.is_reserved and not site_local
 
 
 def _named(address: Address, allowed: Networks) -> bool:

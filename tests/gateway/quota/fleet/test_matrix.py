@@ -21,6 +21,8 @@ from tests.gateway.quota.fleet.faults import (
     run_fault,
 )
 
+pytestmark = pytest.mark.alone  # waits are measured
+
 FAULT = 1.8
 
 

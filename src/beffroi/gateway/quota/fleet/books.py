@@ -8,6 +8,7 @@ most; control calls it off its loop.
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import redis
 from redis import RedisError
 
@@ -25,6 +26,7 @@ from beffroi.gateway.quota.terms import LimitUse, Spent
 WAIT_S = 1.0
 STEP_MS = 1000
 HEARD_NS = 500_000_000  # house time heard so long ago is carried on
+DEAD_MS = 45_000  # as `lease.lua` has it: what they hold who were not heard of for so long is nobody's
 AWAY_NS = 1_000_000_000  # for so long nobody waits again for a centre that did not answer
 _WHOLE = "if redis.call('HGET', KEYS[1], 'epoch') == ARGV[1] then return redis.call('HSET', KEYS[1], 'whole', 1) end return -1"
 UNREACHED = "the shared counters (`server.valkey`) cannot be reached"
@@ -136,8 +138,30 @@ class FleetBooks:
 
     def _read(self, account: Account) -> Fields:
         self._hear()
-        raw = self._try(lambda: self._redis.hgetall(self._names.scope(account)))
-        return {name.decode(): int(float(value)) for name, value in raw.items()}
+        scope = self._names.scope(account)
+        raw = self._try(lambda: self._redis.hgetall(scope))
+        fields = {name.decode(): int(float(value)) for name, value in raw.items()}
+        if any(fields.get(f"h{pool}", 0) for pool in (1, 2, 3)):
+            fields |= self._held(scope)
+        return fields
+
+    def _held(self, scope: str) -> Fields:
+        """What living workers hold: a dead one's part stands in the sums until somebody uses the scope again."""
+
+        def ask() -> Any:
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hgetall(self._names.holders(scope))
+            pipe.hgetall(self._names.alive)
+            return pipe.execute()
+
+        holders, beats = self._try(ask)
+        since = self._time.now() - DEAD_MS
+        living = [
+            msgspec.msgpack.decode(held, type=list[float])
+            for holder, held in holders.items()
+            if holder in beats and float(beats[holder]) >= since
+        ]
+        return {f"h{pool}": int(sum(held[3 + pool] for held in living)) for pool in (1, 2, 3)}
 
     def _write(self, what: str, account: Account, amounts: list[list[int]]) -> None:
         if not amounts:

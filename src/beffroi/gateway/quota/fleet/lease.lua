@@ -15,7 +15,7 @@
 local a = cmsgpack.unpack(ARGV[1])
 local holder, est, channel, asks = a[1], a[3], a[7], a[8]
 local HOUSE, ALIVE = KEYS[1], KEYS[2]
-local DEAD, FORGET, BELIEVE, SLEW, SHARE, NEAR = 45000, 3600000, 600000, 1000, 4, 12
+local DEAD, LOOK, FORGET, BELIEVE, SLEW, SHARE, NEAR = 45000, 5000, 3600000, 600000, 1000, 4, 12
 local KIND = 2 ^ 40
 
 -- House time: the server's clock, whose steps are seen beside the workers' monotonic clocks and taken out again.
@@ -224,6 +224,7 @@ for i, q in ipairs(asks) do
         s.held[p] = s.held[p] + must[p] - mine[4 + p]
         mine[4 + p] = must[p]
     end
+    if now - s.looked >= LOOK then bury(s) end -- also where nobody lacks anything: what is held is shown to people
     s.budget = q[3][1] > 0 and account(s, q[3][1]) or nil
     s.month = q[3][2] > 0 and account(s, q[3][2]) or nil
     -- What has been lent beyond all that is wanted came with an answer that was lost, or is given back.
