@@ -150,10 +150,12 @@ def test_a_prepared_text_fails_as_any_other_and_serves_again_afterwards(postgres
     with engine.begin() as connection:
         connection.execute(add, {"number": 3})
         assert connection.scalar(text("SELECT count(*) FROM notes")) == 3
-    with pytest.raises(OperationalError), engine.begin() as connection:
+    with pytest.raises(DBAPIError) as caught, engine.begin() as connection:
         postgres.cut(engine.url.render_as_string(hide_password=False))
         connection.execute(add, {"number": 4})
-        connection.execute(add, {"number": 5})
+    assert caught.value.connection_invalidated
+    with engine.begin() as connection:
+        connection.execute(add, {"number": 4})
     engine.dispose()
 
 
