@@ -116,12 +116,14 @@ def record(
     after: Any = None,
     organisation: str = HOUSE,
     project: str = "",
+    tell: bool = True,
 ) -> None:
     """Add one event, and what webhooks are to be told of it. `before` and `after` are plain data without secrets.
 
     Args:
         organisation: to whom it happened, and who may therefore read it; `*`: to the installation.
         project: empty: to all of the organisation.
+        tell: whether webhooks hear of it; not from a ledger that is not in use, which may be older than they are.
 
     Raises:
         KeyError: an action that is not listed.
@@ -139,6 +141,9 @@ def record(
         "organisation": organisation,
         "project": project,
     }
+    if not tell:
+        connection.execute(insert(events).values(row))
+        return
     if not connection.execute(_INSERT, {**row, "whose": organisation}).scalar_one():
         return
     payload = outbox.described(

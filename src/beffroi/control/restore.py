@@ -200,4 +200,5 @@ def _change(connection: Connection, key_id: str, action: str, values: dict[str, 
         after=values,
         organisation=row.organisation,
         project=row.project,
+        tell=False,
     )
