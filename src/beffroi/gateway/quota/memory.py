@@ -241,7 +241,7 @@ class CounterFile:
             Busy: still held.
         """
         deadline = time.perf_counter_ns() + SPIN_NS
-        while time.perf_counter_ns() < deadline:
+        while True:  # once at least: a process that was put aside in between has not tried yet
             os.sched_yield()
             try:
                 fcntl.lockf(self.fd, LOCK, 1, at)
@@ -249,7 +249,8 @@ class CounterFile:
             except OSError as error:
                 if error.errno not in _HELD:
                     raise CountersUnavailable(f"the counters cannot be locked: {error.strerror}") from error
-        raise Busy
+                if time.perf_counter_ns() > deadline:
+                    raise Busy from None
 
     @contextmanager
     def held(self, at: int, patience: float) -> Iterator[None]:
