@@ -63,6 +63,7 @@ def flood(served: Served, keys: list[str], count: int, **more: Any) -> list[Answ
 
 @pytest.mark.chaos
 @pytest.mark.timeout(180)
+@pytest.mark.alone
 def test_a_thousand_at_once_on_a_hard_budget_of_an_organisation_are_served_to_its_last_bound(
     serve: Callable[..., Served], engine: ScriptedEngine
 ) -> None:

@@ -318,6 +318,7 @@ def test_it_runs_as_a_process_and_takes_faults_over_http(tmp_path: Path) -> None
         assert b'"id": "words"' in client.recv(65536)
 
 
+@pytest.mark.alone
 def test_a_thousand_streams_are_served_at_once(engine: ScriptedEngine) -> None:
     """The engine must not be what a test of a thousand streams trips over."""
     engine.always("gap=0.2")

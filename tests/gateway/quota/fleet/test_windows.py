@@ -19,6 +19,8 @@ from tests.contract.fleet import WORKERS, Fleet
 from tests.gateway.quota.fleet.replica import key_of
 from tests.servers import Valkey
 
+pytestmark = pytest.mark.alone  # what one worker holds for how long is measured
+
 STEP = 0.5
 NOTHING = Ask(0, 0, 0, 0)
 
