@@ -20,6 +20,7 @@ from tests.engines import ledger
 from tests.engines.answers import smallest
 from tests.engines.faults import GARBAGE, parse, parse_queue
 from tests.engines.scripted import ScriptedEngine
+from tests.harness import wait_for
 
 TOOL = {
     "type": "function",
@@ -308,6 +309,8 @@ def test_it_runs_as_a_process_and_takes_faults_over_http(tmp_path: Path) -> None
         with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
             ask(engine)
         assert ask(engine)[0] == 200
+        # The client has its last byte before the engine has written its line.
+        wait_for(lambda: ledger.read(log)[-1].state != "open", 5, "the line of the last request")
         assert [e.state for e in ledger.read(log)] == ["failed", "failed", "completed"]
     finally:
         os.kill(child.pid, signal.SIGTERM)
