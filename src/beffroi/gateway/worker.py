@@ -61,7 +61,9 @@ class Worker:
         counters = self._counters(metrics, clock, config.settings.time_zone)
         # A settlement's counters are written in the journal's turn: together, and before the last byte leaves.
         journal = Journal(self.data / "journal", worker=number, boot=boot, loop=loop, before_then=counters.gather())
-        self.house = House(config, Keys(load_keys(self.data)), journal, counters, metrics, clock, loop)
+        base = load_keys(self.data)
+        counters.know(base.quotas)
+        self.house = House(config, Keys(base), journal, counters, metrics, clock, loop)
         self._standing = standing.Watch(self.data, self.house)
         self._standing.look()
         self.connections: set[ClientConnection] = set()
