@@ -124,7 +124,7 @@ class House:
         self.active: set[Exchange] = set()
         self.refused: dict[str, int] = {}
         self.draining = False
-        self.stale = False  # the key table is older than it may be (gateway.standing)
+        self.stale = False  # the key table is older than it may be (gateway.deadlines)
         self.tick = clock.mono_ns() / 1e9
         self.date = http.date_line()
         self.view = self._compile(config)
