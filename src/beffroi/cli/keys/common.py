@@ -118,8 +118,10 @@ def workers(slots: list[int]) -> str:
     return "workers " + ", ".join(f"w{slot:02d}" for slot in slots)
 
 
-def all_workers(count: int) -> str:
-    """How many refuse it."""
+def all_workers(count: int, machines: int = 1) -> str:
+    """How many refuse it: the workers of this machine, or those of every machine of a fleet."""
+    if machines > 1:
+        return f"all workers of all {machines} machines refuse"
     return "the one worker refuses" if count == 1 else f"all {count} workers refuse"
 
 
