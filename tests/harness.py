@@ -16,6 +16,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -47,6 +48,12 @@ def skip(what: str) -> NoReturn:
 def program(name: str) -> str:
     """The path of an external program, or a skip that names it."""
     return shutil.which(name) or skip(name)
+
+
+def compiler() -> tuple[str, str]:
+    """A C compiler and the folder of Python.h, or a skip that names what is not there."""
+    found, include = program("cc"), sysconfig.get_path("include")
+    return (found, include) if Path(include, "Python.h").exists() else skip("Python.h")
 
 
 def shared(*parts: str) -> Path:

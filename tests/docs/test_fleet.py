@@ -53,7 +53,8 @@ def test_two_machines_on_one_laptop_do_what_the_page_says(postgres: Postgres, fo
                 ["sh", "-c", listing], cwd=folder, env=env, check=True, capture_output=True, text=True
             )
             assert len(re.findall(r"rep_\w+", seen.stdout)) == 2
-            subprocess.run(["sh", "-c", revoke], cwd=folder, env=env, check=True, capture_output=True)
+            done = subprocess.run(["sh", "-c", revoke], cwd=folder, env=env, check=True, capture_output=True, text=True)
+            assert re.search(r"all workers of all 2 machines refuse it, after [\d.]+ ms", done.stdout), done.stdout
             assert [call(("127.0.0.1", int(ports[at])), asked).status for at in ("8400", "8410")] == [401, 401]
         finally:
             for popen in started:

@@ -13,20 +13,16 @@ from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.harness import ROOT, program
+from tests.harness import ROOT, compiler
 
 
 def mortal(folder: Path) -> Any:
     """Such a build, or a skip that says what it wants."""
-    compiler, include = program("cc"), sysconfig.get_path("include")
-    if not Path(include, "Python.h").exists():
-        pytest.skip("Python.h was not found: the kernel cannot be built")
+    cc, include = compiler()
     path = folder / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
     sources = sorted((ROOT / "native").glob("*.c"))
     command = [
-        compiler,
+        cc,
         "-O2",
         "-std=c11",
         "-fPIC",

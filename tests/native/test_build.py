@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from beffroi.cli.doctor import machine
-from tests.harness import ROOT, program
+from tests.harness import ROOT, compiler
 
 NAME = f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
 
@@ -31,9 +31,7 @@ def build(python: Path | str, folder: Path, **env: str) -> subprocess.CompletedP
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """The package somewhere else, without a kernel."""
-    program("cc")
-    if not Path(sysconfig.get_path("include"), "Python.h").exists():
-        pytest.skip("Python.h was not found: the kernel cannot be built")
+    compiler()
     return Path(
         shutil.copytree(
             ROOT / "src" / "beffroi", tmp_path / "beffroi", ignore=shutil.ignore_patterns("*.so", "__pycache__")

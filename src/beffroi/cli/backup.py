@@ -22,6 +22,7 @@ from beffroi.cli import show
 from beffroi.cli.client import Absent, Failure, call
 from beffroi.cli.data import data_directory, data_option
 from beffroi.cli.progress import bar
+from beffroi.core.layout import belongs_to
 
 _PAGE = "/api/v1/backup"
 _POLL = 0.1
@@ -231,7 +232,6 @@ def _unused(directory: Path, absent: Absent) -> Iterator[_Copied | None]:
     """A copy made here, under the directory's lock; None: somebody runs on it."""
     from beffroi.control import stage  # noqa: PLC0415
     from beffroi.control.backups import SHARED  # noqa: PLC0415
-    from beffroi.control.fleet.terms import belongs_to  # noqa: PLC0415
     from beffroi.store.copy import NotSound  # noqa: PLC0415
     from beffroi.store.engine import current, open_engine  # noqa: PLC0415
     from beffroi.supervisor.directory import DataDirectory, InUse  # noqa: PLC0415

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line's way to the control process: HTTP over `control.sock`.
+"""The command line's way to a control process: HTTP, over `control.sock` or from far away.
 
 In: a method, a path, a body. Out: the answer's JSON, or a `Failure` with a sentence and an exit status.
 While control restarts there is nobody at the socket for a moment: commands wait for it, then say so.
@@ -7,17 +7,21 @@ While control restarts there is nobody at the socket for a moment: commands wait
 
 import http.client
 import json
-import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import click
 
+from beffroi.supervisor.connection import connect, prefix
+
 PATIENCE = 5.0  # seconds a command waits for a control process that is not there
 ANSWER = 30.0  # seconds an answer may take
+LONGEST = 1 << 30  # bytes of one answer; an export of all keys is the longest
+_PAUSE = 0.05  # seconds between two tries
 NONE: Mapping[str, str] = MappingProxyType({})
 EXIT_STATUSES = {
     0: "Done.",
@@ -55,19 +59,23 @@ class Unknown(Failure):
     exit_code = 70
 
 
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path, answer: float) -> None:
-        super().__init__("localhost", timeout=answer)
-        self._path = path
+@dataclass(frozen=True)
+class Where:
+    """A control process that is asked.
 
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+    Attributes:
+        name: what it is called in a sentence; absent: the sentence for nobody being there, from what went wrong.
+        passing: statuses with which a proxy before it says that it will be back.
+    """
+
+    url: str
+    name: str
+    absent: Callable[[Exception], str]
+    passing: frozenset[int] = frozenset()
 
 
 def call(
-    data: Path,
+    where: Where | Path,
     method: str,
     path: str,
     body: Any = None,
@@ -77,9 +85,10 @@ def call(
     answer: float = ANSWER,
     headers: Mapping[str, str] = NONE,
 ) -> Any:
-    """One request to control.
+    """One request to a control process.
 
     Args:
+        where: or the data directory of the one that is meant.
         repeatable: doing it twice is as good as once, so that it may be sent again when control died under it.
         patience: seconds to wait for a control process.
         answer: seconds its answer may take.
@@ -88,35 +97,39 @@ def call(
     Raises:
         Failure: control is not there, ended in between, or refused.
     """
+    where = _here(where) if isinstance(where, Path) else where
     deadline = time.monotonic() + patience
+    content = None if body is None else json.dumps(body).encode()
+    kind = {} if content is None else {"content-type": "application/json"}
     while True:
-        connection = _Connection(data / "control.sock", answer)
+        connection = connect(where.url, answer)
         sent = False
         try:
             connection.connect()
             sent = True
-            content = None if body is None else json.dumps(body).encode()
-            kind = {"content-type": "application/json"} if content else {}
-            connection.request(method, path, content, {**headers, **kind})
+            connection.request(method, prefix(where.url) + path, content, {**headers, **kind})
             response = connection.getresponse()
-            return read(response.status, response.read())
+            found = response.read(LONGEST)
+            if response.status not in where.passing or not repeatable or time.monotonic() >= deadline:
+                return _read(response.status, found)
         except TimeoutError:
-            raise Unknown(f"the control process of {data} has not answered for {answer:.0f} s") from None
-        except (OSError, http.client.HTTPException):
+            raise Unknown(f"{where.name} has not answered for {answer:.0f} s") from None
+        except (OSError, http.client.HTTPException) as error:
             if sent and not repeatable:
-                raise Unknown(
-                    "the control process ended while it worked on this; look whether it was done (`beffroi keys list`)"
-                ) from None
+                raise Unknown(f"{where.name} ended while it worked on this; look whether it was done") from None
             if time.monotonic() >= deadline:
-                raise Absent(
-                    f"no control process answers for {data}; start one with `beffroi serve`, or choose with --data"
-                ) from None
-            time.sleep(0.05)
+                raise Absent(where.absent(error)) from None
         finally:
             connection.close()
+        time.sleep(_PAUSE)
 
 
-def read(status: int, body: bytes) -> Any:
+def _here(data: Path) -> Where:
+    absent = f"no control process answers for {data}; start one with `beffroi serve`, or choose with --data"
+    return Where(f"unix:{data / 'control.sock'}", f"the control process of {data}", lambda _: absent)
+
+
+def _read(status: int, body: bytes) -> Any:
     """The content of an answer.
 
     Raises:

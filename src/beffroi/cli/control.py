@@ -5,10 +5,7 @@ In: `--data`, or `--control URL` with `$BEFFROI_ADMIN_KEY`. Out: answers of its 
 On the socket of a data directory whoever may open it is the operator; over HTTP the admin key says who asks.
 """
 
-import http.client
-import json
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -18,15 +15,14 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 
 import click
 
-from beffroi.cli import client
-from beffroi.cli.client import ANSWER, PATIENCE, Absent, Failure, Unknown
+from beffroi.cli.client import Where, call
 from beffroi.cli.data import data_directory
+from beffroi.cli.web import reason
 
 F = TypeVar("F", bound=Callable[..., Any])
 KEY = "BEFFROI_ADMIN_KEY"
 CONTROL = "BEFFROI_CONTROL"
-_MOST = 64 << 20  # bytes of one answer
-_REPEATED = (502, 503, 504)
+_PASSING = frozenset({502, 503, 504})
 
 
 @dataclass(frozen=True)
@@ -51,9 +47,14 @@ class Control:
         target = path + (f"?{urlencode(query)}" if query else "")
         repeatable = method in ("GET", "PUT") or bool(once)
         headers = {"idempotency-key": once} if once else {}
+        if self.url:
+            headers["authorization"] = f"Bearer {os.environ.get(KEY, '')}"
+        return call(self._where(), method, target, body, repeatable=repeatable, headers=headers)
+
+    def _where(self) -> Where | Path:
         if not self.url:
-            return client.call(data_directory(self.data), method, target, body, repeatable=repeatable, headers=headers)
-        return _remote(urlsplit(self.url), method, target, body, repeatable=repeatable, headers=headers)
+            return data_directory(self.data)
+        return Where(self.url, urlsplit(self.url).netloc, lambda error: f"{self.url} {reason(error)}", _PASSING)
 
     def pages(self, path: str, *, query: dict[str, str] | None = None) -> list[Any]:
         """Every object of a list, page after page."""
@@ -114,41 +115,3 @@ def _near(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _remote(
-    where: SplitResult, method: str, target: str, body: Any, *, repeatable: bool, headers: dict[str, str]
-) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    content = None if body is None else json.dumps(body).encode()
-    headers = {**headers, "authorization": f"Bearer {os.environ.get(KEY, '')}"}
-    if content is not None:
-        headers["content-type"] = "application/json"
-    while True:
-        kind = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
-        connection = kind(where.hostname or "", where.port, timeout=ANSWER)
-        sent = False
-        try:
-            connection.connect()
-            sent = True
-            connection.request(method, where.path.rstrip("/") + target, content, headers)
-            response = connection.getresponse()
-            found = response.read(_MOST)
-            if response.status in _REPEATED and repeatable and time.monotonic() < deadline:
-                time.sleep(0.2)
-                continue
-            return client.read(response.status, found)
-        except TimeoutError:
-            raise Unknown(f"{where.netloc} has not answered for {ANSWER:.0f} s") from None
-        except (OSError, http.client.HTTPException) as error:
-            if sent and not repeatable:
-                raise Unknown(f"{where.netloc} closed while it worked on this; look whether it was done") from None
-            if time.monotonic() >= deadline:
-                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                raise Absent(f"nobody answers at {where.geturl()}: {reason}") from None
-            time.sleep(0.1)
-        finally:
-            connection.close()
-
-
-__all__ = ["CONTROL", "KEY", "Control", "Failure", "control_options"]

@@ -15,6 +15,7 @@ import msgspec
 from beffroi.cli import show
 from beffroi.cli.client import Absent, call
 from beffroi.cli.data import data_directory, data_option
+from beffroi.core.layout import belongs_to
 
 
 @click.group()
@@ -42,7 +43,6 @@ def verify(data: Path | None, out: show.Output) -> None:
 def _offline(directory: Path) -> Any:
     # Imported here: every other command is spared the half second that the database's library takes to load.
     from beffroi.control import ledger  # noqa: PLC0415
-    from beffroi.control.fleet.terms import belongs_to  # noqa: PLC0415
     from beffroi.store.engine import open_engine  # noqa: PLC0415
 
     if (shared := belongs_to(directory)) is not None:

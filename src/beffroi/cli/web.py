@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from beffroi.cli.client import Failure
-from beffroi.supervisor.engines import UnixConnection
+from beffroi.supervisor.connection import connect, prefix
 
 LONGEST = 16 << 20
 _CONNECT, _ANSWER = 5.0, 300.0  # seconds; the gateway's own time-outs are shorter
@@ -127,27 +126,6 @@ def _hint(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return "; --ca names the authority that signed it"
     return f"; {_HERE}" if isinstance(error, ConnectionRefusedError | FileNotFoundError) else ""
-
-
-def connect(url: str, timeout: float, ca: Path | str | None = None) -> http.client.HTTPConnection:
-    """A connection, not open yet, to `http://…`, `https://…` or `unix:/path`.
-
-    Raises:
-        OSError: the authority's file cannot be read.
-    """
-    if url.startswith("unix:"):
-        return UnixConnection(url.removeprefix("unix:"), timeout)
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme == "https":
-        context = ssl.create_default_context(cafile=None if ca is None else str(ca))
-        return http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=context)
-    return http.client.HTTPConnection(host, parts.port, timeout=timeout)
-
-
-def prefix(url: str) -> str:
-    """The path under which a URL's pages lie."""
-    return "" if url.startswith("unix:") else urlsplit(url).path.rstrip("/")
 
 
 def parsed(body: bytes) -> Any:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which releases can use a data directory: its format, who wrote it, and what to say to one that is too old.
+"""What a data directory says of itself: its format, who wrote it, whose fleet it is of, what to say to a release too old for it.
 
-In: a data directory. Out: the number in `format`, the release in `version`, sentences for the person who starts Beffroi.
+In: a data directory. Out: the number in `format`, the release in `version`, the database in `replica`, sentences for people.
 A release that changes the ledger's tables raises FORMAT, so that every earlier one refuses at once, with words, instead of
 failing over a table that it does not know.
 """
 
+import json
 from pathlib import Path
 
 from beffroi import __version__
@@ -13,6 +14,7 @@ from beffroi import __version__
 FORMAT = 4
 FORMAT_FILE, VERSION_FILE = "format", "version"
 RESTORING = "restoring"  # stands in `format` while a restore is not finished
+REPLICA = "replica"  # in a fleet: the machine's name there, and which database that is
 BACKUPS = "backups"  # a folder of the data directory: what upgrades put there before they change anything
 
 
@@ -21,6 +23,14 @@ def written_by(data: Path) -> str | None:
     try:
         return (data / VERSION_FILE).read_text("ascii").strip()[:40] or None
     except (OSError, UnicodeDecodeError):
+        return None
+
+
+def belongs_to(data: Path) -> str | None:
+    """The database of the fleet, as people may see it; None: the ledger is in the data directory."""
+    try:
+        return str(json.loads((data / REPLICA).read_text("utf-8"))["database"])
+    except (OSError, ValueError, KeyError):
         return None
 
 

@@ -9,7 +9,6 @@ import http.client
 import json
 import re
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from beffroi.supervisor.connection import connect, prefix
 from beffroi.supervisor.errors import StartError
 
 USUAL = {"Ollama": 11434, "vLLM": 8000, "llama.cpp": 8080, "SGLang": 30000, "LM Studio": 1234}
@@ -150,10 +150,10 @@ def ask(url: str, timeout: float, key: str | None = None) -> Found:
     Raises:
         NotAnEngine: it is none, or does not answer within `timeout` seconds (per read).
     """
-    connection = _connection(url, timeout)
+    connection = connect(url, timeout)
     headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
     try:
-        connection.request("GET", f"{_prefix(url)}/v1/models", headers=headers)
+        connection.request("GET", f"{prefix(url)}/v1/models", headers=headers)
         answer = connection.getresponse()
         body = answer.read(_LONGEST)
     except (OSError, http.client.HTTPException) as error:
@@ -220,35 +220,6 @@ def _tidy(text: str) -> str:
     return url
 
 
-def _prefix(url: str) -> str:
-    return "" if url.startswith("unix:") else urlsplit(url).path
-
-
 def _machine(url: str) -> str:
     host = urlsplit(url).hostname
     return socket.gethostname() if host in {None, "localhost", "127.0.0.1", "::1"} else str(host)
-
-
-def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
-    if url.startswith("unix:"):
-        return UnixConnection(url.removeprefix("unix:"), timeout)
-    parts = urlsplit(url)
-    if parts.scheme == "https":
-        return http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, timeout=timeout, context=ssl.create_default_context()
-        )
-    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket's path."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)

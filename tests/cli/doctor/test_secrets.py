@@ -6,7 +6,7 @@ from pathlib import Path
 from beffroi.cli.doctor import secrets
 from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Scene
 from beffroi.config.schema import Server
-from beffroi.core.layout import VERSION_FILE
+from beffroi.core.layout import REPLICA, VERSION_FILE
 from beffroi.store.vault import FILE, Vault
 
 
@@ -33,3 +33,6 @@ def test_the_key_of_a_served_directory_is_looked_at(tmp_path: Path) -> None:
     (found,) = secrets.vault(Scene(tmp_path))
     assert found.state == PROBLEM and "Restore" in found.remedy
     assert list(secrets.vault(Scene(tmp_path, server=Server(fleet_secret="env:S", database="env:D")))) == []
+    (tmp_path / FILE).unlink()
+    (tmp_path / REPLICA).write_text('{"replica": "rep_1", "database": "postgresql://db/beffroi"}')
+    assert list(secrets.vault(Scene(tmp_path))) == []  # without a configuration: the directory says whose it is

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from beffroi.control.fleet.terms import Fleet, NotOfThis, belongs_to, member, require_alone
+from beffroi.control.fleet.terms import Fleet, NotOfThis, member, require_alone
+from beffroi.core.layout import belongs_to
 
 URL = "postgresql://ada:s3cret@127.0.0.1:5432/beffroi"
 

@@ -17,6 +17,7 @@ from beffroi.cli.doctor.certificates import SOON
 from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Finding, Scene
 from beffroi.core.snapshot import Config, EngineSpec
 from beffroi.embedded.settings import ENGINE
+from beffroi.supervisor.connection import connect, prefix
 from beffroi.supervisor.engines import USUAL, on_loopback
 
 _WAIT = 5.0
@@ -103,14 +104,14 @@ def ask(engine: EngineSpec) -> Answer:
     """The model list of one engine, asked with its own key and authority."""
     began = time.monotonic()
     try:
-        connection = web.connect(engine.url, _WAIT, engine.ca_file)
+        connection = connect(engine.url, _WAIT, engine.ca_file)
         try:
             connection.connect()
             ends = _certificate_ends(connection.sock)
             headers = {"accept": "application/json"}
             if engine.api_key is not None:
                 headers["authorization"] = f"Bearer {engine.api_key}"
-            connection.request("GET", f"{web.prefix(engine.url)}/v1/models", headers=headers)
+            connection.request("GET", f"{prefix(engine.url)}/v1/models", headers=headers)
             answer = connection.getresponse()
             status, content = answer.status, web.parsed(answer.read(web.LONGEST))
         finally:

@@ -7,16 +7,17 @@ In: a scene. Out: whether the key file is there, whole, and its owner's alone.
 from collections.abc import Iterator
 
 from beffroi.cli.doctor.scene import OK, PROBLEM, WARNING, Finding, Scene
-from beffroi.core.layout import VERSION_FILE
+from beffroi.core.layout import VERSION_FILE, belongs_to
 from beffroi.store.vault import FILE, VaultError, read_keys
 
 _NAME = "vault"
 
 
 def vault(scene: Scene) -> Iterator[Finding]:
-    """`vault.key`; a fleet has its secret in the configuration instead."""
+    """`vault.key`; a fleet has its secret in the configuration instead, which the doctor may not have been shown."""
     path = scene.data / FILE
-    if scene.server.fleet_secret is not None or not (scene.data / VERSION_FILE).exists():
+    shared = scene.server.fleet_secret is not None or belongs_to(scene.data) is not None
+    if shared or not (scene.data / VERSION_FILE).exists():
         return
     try:
         count, mode = len(read_keys(path)), path.stat().st_mode

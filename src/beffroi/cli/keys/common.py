@@ -19,25 +19,6 @@ from beffroi.core.key import PREFIX, PUBLIC
 F = TypeVar("F", bound=Callable[..., Any])
 ANYWHERE = "*"
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-LIMITS = {
-    "requests_per_minute": ("requests/min", "Most requests in any minute."),
-    "requests_per_hour": ("requests/h", "Most requests in any hour."),
-    "requests_per_day": ("requests/day", "Most requests in any 24 hours."),
-    "tokens_per_minute": ("tokens/min", "Most tokens, in and out, in any minute."),
-    "input_tokens_per_minute": ("input/min", "Most tokens read in any minute."),
-    "input_tokens_per_hour": ("input/h", "Most tokens read in any hour."),
-    "input_tokens_per_day": ("input/day", "Most tokens read in any 24 hours."),
-    "output_tokens_per_minute": ("output/min", "Most tokens made in any minute."),
-    "output_tokens_per_hour": ("output/h", "Most tokens made in any hour."),
-    "output_tokens_per_day": ("output/day", "Most tokens made in any 24 hours."),
-    "concurrency": ("at once", "Most requests at once."),
-}
-BUDGETS = {
-    "hard_budget": "Money per period that is never passed, such as 10.50.",
-    "soft_budget": "Money per period after which requests are refused.",
-    "monthly_cap": "Money per calendar month that is never passed, beside the budget.",
-}
-PERIODS = ("day", "month", "total")
 
 
 class Span(click.ParamType[int]):
@@ -118,8 +99,10 @@ def workers(slots: list[int]) -> str:
     return "workers " + ", ".join(f"w{slot:02d}" for slot in slots)
 
 
-def all_workers(count: int) -> str:
-    """How many refuse it."""
+def all_workers(count: int, machines: int = 1) -> str:
+    """How many refuse it: the workers of this machine, or those of every machine of a fleet."""
+    if machines > 1:
+        return f"all workers of all {machines} machines refuse"
     return "the one worker refuses" if count == 1 else f"all {count} workers refuse"
 
 

@@ -14,7 +14,8 @@ from beffroi.cli import show
 from beffroi.cli.client import call
 from beffroi.cli.completion import key_names
 from beffroi.cli.data import data_directory, data_option
-from beffroi.cli.keys.common import BUDGETS, LIMITS, at, organisation_option, pages, quoted
+from beffroi.cli.keys.common import at, organisation_option, pages, quoted
+from beffroi.cli.limits import BUDGETS, LIMITS
 from beffroi.cli.show import Column
 from beffroi.core.key import PREFIX
 

@@ -14,7 +14,8 @@ from beffroi.cli import show
 from beffroi.cli.client import call
 from beffroi.cli.completion import key_names, model_names
 from beffroi.cli.data import data_directory, data_option
-from beffroi.cli.keys.common import BUDGETS, LIMITS, PERIODS, at, expiry, organisation_option, print_new, quoted, warn
+from beffroi.cli.keys.common import at, expiry, organisation_option, print_new, quoted, warn
+from beffroi.cli.limits import BUDGETS, LIMITS, PERIODS
 
 F = TypeVar("F", bound=Callable[..., Any])
 ENDPOINTS = ("chat", "completions", "embeddings", "models")

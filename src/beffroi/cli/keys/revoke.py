@@ -89,7 +89,7 @@ def _print_one(done: dict[str, Any], out: show.Output) -> None:
         return
     also = f", and {', '.join(done['also'])} which it was rotated from" if done["also"] else ""
     click.echo(
-        f"{done['id']} ({show.safe(done['name'])}){also}: {all_workers(done['workers'])} it, "
+        f"{done['id']} ({show.safe(done['name'])}){also}: {all_workers(done['workers'], done['replicas'])} it, "
         f"after {done['milliseconds']:.1f} ms."
     )
     if done["cut"] is not None:

@@ -14,13 +14,13 @@ import click
 
 from beffroi.cli import show
 from beffroi.cli.control import Control, control_options
+from beffroi.cli.limits import BUDGETS
 from beffroi.cli.show import Column
-from beffroi.cli.things.spec import LIMITS, Record, Said, Shown, Thing, state
-from beffroi.cli.things.verbs import find, group, organisation_option
+from beffroi.cli.things.spec import LIMIT_OPTIONS, Record, Said, Shown, Thing, state
+from beffroi.cli.things.verbs import find, group, organisation_option, within
 from beffroi.core.ids import new_id
 
 F = TypeVar("F", bound=Callable[..., Any])
-_MONEY = ("hard_budget", "soft_budget", "monthly_cap")
 _SINCE = "Day, or Unix seconds, from which it holds; now when left out."
 
 
@@ -32,7 +32,7 @@ def _said(limits: Record | None) -> str:
     for name, value in found.items():
         if value is None:
             continue
-        amount = show.money(value).text if name in _MONEY else str(value)
+        amount = show.money(value).text if name in BUDGETS else str(value)
         more = f"/{period}" if name in ("hard_budget", "soft_budget") else ""
         parts.append(f"{name.replace('_', ' ')} {amount}{more}")
     return ", ".join(parts) or "no limit"
@@ -80,7 +80,7 @@ _QUOTAS = Thing(
         Said("each_end_user", "Count every end user apart.", bool, update=False),
         Said("tier", "Tier whose limits hold."),
         Said("since", _SINCE),
-        *LIMITS,
+        *LIMIT_OPTIONS,
     ),
     names=("name", "scope"),
     notes={
@@ -101,7 +101,7 @@ quotas = group(_QUOTAS)
 @show.output_options()
 def use(quota: str, end_user: str | None, organisation: str | None, control: Control, out: show.Output) -> None:
     """Show what is used of QUOTA now, what is left, and when more returns."""
-    query = {"organisation": organisation} if organisation else {}
+    query = within(organisation)
     found = find(_QUOTAS, control, quota, query)
     asked = query | ({"end_user": end_user} if end_user else {})
     standing = control.call("GET", f"/api/v1/quotas/{quote(found['id'], safe='')}/standing", query=asked)
@@ -111,7 +111,7 @@ def use(quota: str, end_user: str | None, organisation: str | None, control: Con
 
 
 def _use(one: Record) -> list[show.Value]:
-    money = one["limit"] in _MONEY
+    money = one["limit"] in BUDGETS
     used, whole, left = (show.money(one[name]) if money else one[name] for name in ("used", "allowed", "left"))
     seconds = one["resets_in"]
     more = f"in {show.duration(math.ceil(seconds))}" if one["used"] and seconds else ""
@@ -132,7 +132,7 @@ def list_tiers(organisation: str | None, control: Control, out: show.Output) -> 
 
     Those of the house are everybody's.
     """
-    found = control.pages("/api/v1/tiers", query={"organisation": organisation} if organisation else None)
+    found = control.pages("/api/v1/tiers", query=within(organisation))
     _table([version for versions in found for version in versions], out)
 
 
@@ -143,7 +143,7 @@ def list_tiers(organisation: str | None, control: Control, out: show.Output) -> 
 @show.output_options()
 def show_tier(name: str, organisation: str | None, control: Control, out: show.Output) -> None:
     """Show every version of the tier NAME."""
-    query = {"organisation": organisation} if organisation else {}
+    query = within(organisation)
     _table(control.call("GET", f"/api/v1/tiers/{quote(name, safe='')}", query=query), out)
 
 
@@ -167,7 +167,7 @@ def _table(versions: list[Record], out: show.Output) -> None:
 
 def _limits(command: F) -> F:
     """Adds an option for each limit."""
-    for limit in reversed(LIMITS):
+    for limit in reversed(LIMIT_OPTIONS):
         command = click.option(limit.name, limit.field, type=limit.kind, help=limit.help)(command)
     return command
 
@@ -197,7 +197,7 @@ def create(
     said = {"title": title, "effective": effective, "credit": credit}
     body: Record = {"name": name} | {field: value for field, value in said.items() if value is not None}
     body["limits"] = {limit: value for limit, value in limits.items() if value is not None}
-    query = {"organisation": organisation} if organisation else {}
+    query = within(organisation)
     made = control.call("POST", "/api/v1/tiers", body, query=query, once=new_id("op"))
     if out.kind == "json":
         show.as_json(made)
@@ -216,7 +216,7 @@ def delete(name: str, version: int, organisation: str | None, control: Control, 
 
     It must be one that has not begun, or that no quota names.
     """
-    query = {"organisation": organisation} if organisation else {}
+    query = within(organisation)
     control.call("DELETE", f"/api/v1/tiers/{quote(name, safe='')}/versions/{version}", query=query)
     if out.kind == "json":
         show.as_json({"name": name, "version": version, "done": "delete"})
@@ -236,7 +236,7 @@ def assign(
 ) -> None:
     """Give an organisation, or one of its projects, the tier NAME."""
     body = {field: value for field, value in (("project", project), ("since", since)) if value is not None}
-    query = {"organisation": organisation} if organisation else {}
+    query = within(organisation)
     made = control.call("POST", f"/api/v1/tiers/{quote(name, safe='')}/assign", body, query=query)
     if out.kind == "json":
         show.as_json(made)

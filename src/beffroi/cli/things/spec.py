@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from beffroi.cli import show
+from beffroi.cli.limits import BUDGETS, LIMITS, PERIODS
 from beffroi.cli.show import Value
 
 Record = dict[str, Any]
@@ -63,7 +64,6 @@ class Said:
     create: bool = True
     update: bool = True
     required: bool = False
-    default: Any = None
 
     @property
     def name(self) -> str:
@@ -122,24 +122,8 @@ def date(name: str) -> Callable[[Record], Value]:
     return lambda record: show.day(record.get(name))
 
 
-COUNT = click.IntRange(1)
-LIMITS = tuple(
-    Said(name, sentence, kind, within="limits")
-    for name, sentence, kind in (
-        ("requests_per_minute", "Most requests in any minute.", COUNT),
-        ("requests_per_hour", "Most requests in any hour.", COUNT),
-        ("requests_per_day", "Most requests in any 24 hours.", COUNT),
-        ("tokens_per_minute", "Most tokens, in and out, in any minute.", COUNT),
-        ("input_tokens_per_minute", "Most input tokens in any minute.", COUNT),
-        ("input_tokens_per_hour", "Most input tokens in any hour.", COUNT),
-        ("input_tokens_per_day", "Most input tokens in any 24 hours.", COUNT),
-        ("output_tokens_per_minute", "Most output tokens in any minute.", COUNT),
-        ("output_tokens_per_hour", "Most output tokens in any hour.", COUNT),
-        ("output_tokens_per_day", "Most output tokens in any 24 hours.", COUNT),
-        ("concurrency", "Most requests at once.", COUNT),
-        ("hard_budget", "Money per period that is never passed, such as 10.50.", str),
-        ("soft_budget", "Money per period after which requests are refused.", str),
-        ("budget_period", "Period of both budgets: day, month or total.", click.Choice(["day", "month", "total"])),
-        ("monthly_cap", "Money per calendar month that is never passed, beside the budgets.", str),
-    )
+LIMIT_OPTIONS = (
+    *(Said(name, sentence, click.IntRange(1), within="limits") for name, (_, sentence) in LIMITS.items()),
+    *(Said(name, sentence, within="limits") for name, sentence in BUDGETS.items()),
+    Said("budget_period", "Period of both budgets.", click.Choice(PERIODS), within="limits"),
 )

@@ -65,7 +65,8 @@ def _upper(thing: Thing) -> str:
     return thing.one.replace(" ", "_").upper()
 
 
-def _query(organisation: str | None) -> dict[str, str]:
+def within(organisation: str | None) -> dict[str, str]:
+    """The query that names an organisation."""
     return {"organisation": organisation} if organisation else {}
 
 
@@ -83,7 +84,7 @@ def _every(thing: Thing, control: Control, query: dict[str, str]) -> list[Record
 
 def _list(thing: Thing) -> click.Command:
     def command(control: Control, out: show.Output, organisation: str | None = None, **filters: str | None) -> None:
-        query = _query(organisation) | {name: value for name, value in filters.items() if value is not None}
+        query = within(organisation) | {name: value for name, value in filters.items() if value is not None}
         found = _every(thing, control, query)
         columns = [Column(one.title, one.field, shrinks=one.shrinks, drop=one.drop) for one in thing.columns]
         rows = [[one.cell(record) for one in thing.columns] for record in found]
@@ -101,7 +102,7 @@ def _list(thing: Thing) -> click.Command:
 
 def _show(thing: Thing) -> click.Command:
     def command(reference: str, control: Control, out: show.Output, organisation: str | None = None) -> None:
-        found = find(thing, control, reference, _query(organisation), whole=True)
+        found = find(thing, control, reference, within(organisation), whole=True)
         out.record(
             [(one.field.replace("_", " "), one.cell(found)) for one in (*thing.columns, *thing.details)], document=found
         )
@@ -118,7 +119,7 @@ def _write(thing: Thing, verb: str) -> click.Command:
         reference: str, control: Control, out: show.Output, organisation: str | None = None, **said: Any
     ) -> None:
         body = _body(thing, said, creates=creates)
-        query = _query(organisation)
+        query = within(organisation)
         if creates:
             body[thing.key] = reference
             if thing.key == "id":  # what people call it, until they say otherwise
@@ -201,7 +202,7 @@ def _act(thing: Thing, verb: str) -> click.Command:
     done, imperative = _DONE[verb]
 
     def command(reference: str, control: Control, out: show.Output, organisation: str | None = None) -> None:
-        query = _query(organisation)
+        query = within(organisation)
         found = find(thing, control, reference, query)
         if verb == "delete":
             answer = control.call("DELETE", _place(thing, found), query=query, once=new_id("op"))
@@ -263,4 +264,4 @@ def find(thing: Thing, control: Control, reference: str, query: dict[str, str], 
     return dict(those[0])
 
 
-__all__ = ["find", "group", "organisation_option"]
+__all__ = ["find", "group", "organisation_option", "within"]

@@ -15,10 +15,9 @@ from beffroi.config.secrets import Unreadable, database_url, look_up
 from beffroi.control.snapshots import replace_file
 from beffroi.control.stage import LEDGER
 from beffroi.core.ids import new_id
+from beffroi.core.layout import REPLICA, belongs_to
 from beffroi.store.server import BadUrl, parse, shown
 from beffroi.store.vault import Vault, VaultError
-
-REPLICA = "replica"
 
 
 class Fleet(msgspec.Struct, frozen=True):
@@ -88,14 +87,6 @@ def require_alone(data: Path) -> None:
             f"{data} belongs to a fleet whose ledger is in {database}, and no `server.database` is set: its keys and its "
             "accounts are there. Set `server.database` again, or serve another data directory"
         )
-
-
-def belongs_to(data: Path) -> str | None:
-    """The database of the fleet, as people may see it; None: the ledger is in the data directory."""
-    try:
-        return str(json.loads((data / REPLICA).read_text("utf-8"))["database"])
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def _replica(data: Path, database: str) -> str:
