@@ -40,24 +40,15 @@ class Ask:
 
     Attributes:
         given: the fields that are kept; told: a sentence for each that is not.
-        path: parts of the path; quotas: ids of those that the ask changed, for `limits.follow`.
+        quotas: ids of those that the ask changed, for `limits.follow`.
     """
 
-    def __init__(
-        self,
-        house: "House",
-        actor: Actor,
-        organisation: str,
-        given: dict[str, Any],
-        told: list[str],
-        path: dict[str, str],
-    ) -> None:
+    def __init__(self, house: "House", actor: Actor, organisation: str, given: dict[str, Any], told: list[str]) -> None:
         self.house = house
         self.actor = actor
         self.organisation = organisation
         self.given = given
         self.told = told
-        self.path = path
         self.quotas: list[str] = []
 
     @property
@@ -126,12 +117,9 @@ class Verb(NamedTuple):
     name: str = ""
 
 
-def routes(house: "House", verbs: tuple[Verb, ...], who: Callable[[Request], Awaitable[Actor]]) -> list[Route]:
-    """The routes, for an application whose `who` tells who calls."""
-    return [_route(house, verb, who) for verb in verbs]
+def route(house: "House", verb: Verb, who: Callable[[Request], Awaitable[Actor]]) -> Route:
+    """Its route, for an application whose `who` tells who calls."""
 
-
-def _route(house: "House", verb: Verb, who: Callable[[Request], Awaitable[Actor]]) -> Route:
     async def answer(request: Request) -> Response:
         try:
             return await _answer(house, verb, await who(request), request)
@@ -152,19 +140,15 @@ async def _answer(house: "House", verb: Verb, actor: Actor, request: Request) ->
     actor.need(verb.needs)
     given: dict[str, Any] = dict(request.query_params)
     if verb.method == "POST":
-        given |= await _body(request)
+        given |= reading.body(await reading.content(request, MOST), dict)
     given |= request.path_params
     kept, told = fields.sort(verb.name or f"{verb.method} {verb.path}", given)
-    ask = Ask(house, actor, _organisation(actor, kept.pop("organization_id", None)), kept, told, request.path_params)
+    ask = Ask(house, actor, _organisation(actor, kept.pop("organization_id", None)), kept, told)
     content = await verb.handler(ask)
     if isinstance(content, dict) and ask.told:
         content["beffroi"] = {"told": ask.told}
     headers = {"cache-control": "no-store", "x-beffroi-told": str(len(ask.told))}
     return Response(msgspec.json.encode(content), 200, headers=headers, media_type="application/json")
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    return reading.body(await reading.content(request, MOST), dict)
 
 
 def _organisation(actor: Actor, asked: Any) -> str:
