@@ -21,9 +21,8 @@ from beffroi.control.fleet.agreement import unheard_of
 from beffroi.control.keys import By
 from beffroi.control.litellm import fields
 from beffroi.control.tenancy.permissions import Permission
-from beffroi.control.tenancy.scope import EVERY, Actor, Scope, looking
-from beffroi.core.errors import BadRequest, BeffroiError, PermissionDenied
-from beffroi.store.tables import DEFAULT
+from beffroi.control.tenancy.scope import Actor, Scope, looking
+from beffroi.core.errors import BadRequest, BeffroiError
 from beffroi.telemetry import logs
 
 if TYPE_CHECKING:
@@ -143,20 +142,15 @@ async def _answer(house: "House", verb: Verb, actor: Actor, request: Request) ->
         given |= reading.body(await reading.content(request, MOST), dict)
     given |= request.path_params
     kept, told = fields.sort(verb.name or f"{verb.method} {verb.path}", given)
-    ask = Ask(house, actor, _organisation(actor, kept.pop("organization_id", None)), kept, told)
+    organisation = kept.pop("organization_id", None) or None
+    if not isinstance(organisation, str | None):
+        raise BadRequest("`organization_id` is a text", param="organization_id")
+    ask = Ask(house, actor, actor.acts_in(organisation), kept, told)
     content = await verb.handler(ask)
     if isinstance(content, dict) and ask.told:
         content["beffroi"] = {"told": ask.told}
     headers = {"cache-control": "no-store", "x-beffroi-told": str(len(ask.told))}
     return Response(msgspec.json.encode(content), 200, headers=headers, media_type="application/json")
-
-
-def _organisation(actor: Actor, asked: Any) -> str:
-    if actor.organisation != EVERY:
-        if asked not in (None, actor.organisation):
-            raise PermissionDenied(f"{actor.name} may act in the organisation `{actor.organisation}` alone")
-        return actor.organisation
-    return asked if isinstance(asked, str) and asked else DEFAULT
 
 
 def refused(error: BeffroiError) -> Response:

@@ -26,7 +26,7 @@ _OF_KEY = frozenset({
 async def new(ask: Ask) -> dict[str, Any]:
     """Make a user, and a key of its own unless told otherwise."""
     given = ask.given
-    role = people.ROLES.get(given.get("user_role") or "internal_user")
+    role = people.ROLES.get(str(given.get("user_role") or "internal_user"))
     if role is None:
         raise BadRequest(f"`user_role` is one of {', '.join(people.ROLES)}", param="user_role")
     email = given.get("user_email")
