@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, insert
+from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.control.operations import service
 from beffroi.control.operations.service import KEPT, Operations, Told
@@ -54,7 +55,7 @@ async def ended(database: Engine, running: Operations, error: BaseException) -> 
         (Conflict("wait for the other"), "conflict", "wait for the other"),
         (InternalError("secret"), "internal_error", "the log says what"),
         (OSError(28, "No space left on device"), "internal_error", "the log says what"),
-        (RuntimeError("secret"), "internal_error", "the log says what"),
+        (SQLAlchemyError("secret"), "internal_error", "the log says what"),
         (asyncio.CancelledError(), "process_ended", "begin it again"),
     ],
 )

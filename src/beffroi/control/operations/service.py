@@ -77,19 +77,24 @@ class Operations:
             self._progress[identifier] = max(0, min(100, progress))
 
         beating = asyncio.create_task(self._beat(identifier))
-        end: dict[str, Any] = {"state": FAILED, "fault": _FAILED}
+        end: dict[str, Any] = {"state": FAILED, "fault": _FAILED}  # also where the work ends as nobody thought of
         try:
             end = {"state": DONE, "progress": 100, "result": await work(told)}
-        except asyncio.CancelledError:
-            end["fault"] = _GONE
-        except Exception as error:  # whatever ends the work ends its row
-            if isinstance(error, BeffroiError) and error.exposable:
+        except BeffroiError as error:
+            if error.exposable:
                 end["fault"] = {"code": error.code or InternalError.code, "detail": error.message}
             else:
-                log.error("an operation failed", operation=identifier, exc_info=error)
+                log.error("an operation failed", operation=identifier, reason=error.message)
+        except (SQLAlchemyError, OSError) as error:
+            log.error("an operation failed", operation=identifier, reason=str(error))
+        except asyncio.CancelledError:
+            end["fault"] = _GONE
         finally:
             beating.cancel()
             del self._tasks[identifier], self._progress[identifier]
+            await self._end(identifier, end)
+
+    async def _end(self, identifier: str, end: dict[str, Any]) -> None:
         try:
             await self._writing(lambda: self._set(identifier, end))
         except (SQLAlchemyError, OSError) as error:
