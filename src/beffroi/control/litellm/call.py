@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from beffroi.control.api import reading
-from beffroi.control.api.problems import UNKEPT
+from beffroi.control.api.problems import UNKEPT, when
 from beffroi.control.fleet.agreement import unheard_of
 from beffroi.control.keys import By
 from beffroi.control.litellm import fields
@@ -158,8 +158,7 @@ def refused(error: BeffroiError) -> Response:
     if not error.exposable:
         log.error("a verb failed", exc_info=error)
         return _error(500, "something went wrong inside; the log says what", None, {})
-    headers = {"retry-after": str(max(1, -int(-error.retry_after // 1)))} if error.retry_after is not None else {}
-    return _error(error.status, error.message, error.param, headers)
+    return _error(error.status, error.message, error.param, when(error))
 
 
 def _error(status: int, message: str, param: str | None, headers: dict[str, str]) -> Response:
