@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete
 
 from beffroi.control.rows import Recovered
 from beffroi.control.shipping import Shipper
 from beffroi.store.engine import open_engine, upgrade
+from beffroi.store.tables import metadata
 
 
 @pytest.fixture
@@ -42,6 +43,26 @@ def database(place: Path | str) -> Iterator[Engine]:
     database = open_engine(place)
     yield database
     database.dispose()
+
+
+@pytest.fixture(scope="package", params=["sqlite", "postgresql"])
+def shared_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A ledger of either kind that many tests have, one after the other; each begins with `emptied`."""
+    if request.param == "postgresql":
+        database = open_engine(request.getfixturevalue("postgres").database())
+    else:
+        database = open_engine(one_machine(tmp_path_factory.mktemp("shared")))
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def emptied(shared_database: Engine) -> Engine:
+    """An empty ledger, of which making anew would cost more than emptying."""
+    with shared_database.begin() as connection:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(delete(table))
+    return shared_database
 
 
 @pytest.fixture

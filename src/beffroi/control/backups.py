@@ -117,19 +117,22 @@ class Backups:
             raise _Stopped("the control process is ending")
         state["done"], state["total"] = done, total
 
-    async def follow(self, told: Callable[[int], None]) -> dict[str, Any]:
-        """Wait for the copy that is being made; its state then, `told` how far it is on the way.
+    async def follow(self, identifier: str, told: Callable[[int], None]) -> dict[str, Any]:
+        """Wait for the copy of that id; its state then, `told` how far it is on the way.
 
         Raises:
-            InternalError: it could not be made; the log says why.
+            Conflict: it was removed, or another began since. InternalError: it could not be made; the log says why.
         """
-        wanted = self._state
-        while self._state["state"] == "copying":
-            told(int(100 * wanted["done"] / wanted["total"]) if wanted["total"] else 0)
+        while (state := self._state).get("id") == identifier:
+            if state["state"] == "ready":
+                return state
+            if state["state"] == "failed":
+                raise InternalError(state["reason"])
+            told(int(100 * state["done"] / state["total"]) if state["total"] else 0)
             await asyncio.sleep(_LOOK)
-        if self._state["state"] != "ready" or self._state["id"] != wanted["id"]:
-            raise InternalError(self._state.get("reason", "the copy was removed"))
-        return self._state
+        raise Conflict(
+            "the copy was removed, or another was begun in its place, before this one was told of; begin anew"
+        )
 
     async def discard(self) -> None:
         """Remove the copy, once it is packed or not wanted.

@@ -16,9 +16,7 @@ from beffroi.store.tables import events
 
 HOUSE = "*"
 ACTIONS = {
-    "cli:pepper:rotate": "A new pepper was made from the command line; keys made from then on are hashed with it.",
     "cli:key:end": "A key of a restored backup was made to end when it ended in the directory that was served since.",
-    "cli:backup:create": "A copy of the data directory was made for a backup.",
     "control:data:upgrade": "The ledger was brought to the revision of a newer release; the event names the backup made before.",
     "control:webhook:test": "A webhook was tried: told to it alone, and kept nowhere.",
     "control:config:apply": "A configuration was compiled and handed to the workers.",
@@ -129,10 +127,9 @@ def record(
         KeyError: an action that is not listed.
     """
     known(action)
-    event, at_ns = new_id("evt"), time.time_ns()
     row = {
-        "id": event,
-        "at_ns": at_ns,
+        "id": new_id("evt"),
+        "at_ns": time.time_ns(),
         "actor": actor,
         "action": action,
         "subject": subject,
@@ -146,18 +143,7 @@ def record(
         return
     if not connection.execute(_INSERT, {**row, "whose": organisation}).scalar_one():
         return
-    payload = outbox.described(
-        event=event,
-        action=action,
-        at_ns=at_ns,
-        actor=actor,
-        subject=subject,
-        before=before,
-        after=after,
-        organisation=organisation,
-        project=project,
-    )
-    for full in outbox.post(connection, organisation, action, payload):
+    for full in outbox.post(connection, organisation, action, outbox.described(row)):
         record(
             connection,
             actor="control",
@@ -166,5 +152,4 @@ def record(
             before={"state": "active"},
             after={"state": "disabled", "fault": outbox.FULL},
             organisation=organisation,
-            project="",
         )

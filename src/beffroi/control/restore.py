@@ -20,7 +20,6 @@ from sqlalchemy import Connection, select, update
 
 from beffroi.control import archive, events, ledger
 from beffroi.control.archive import Manifest, NotWhole, Told
-from beffroi.control.snapshots import replace_file
 from beffroi.control.stage import JOURNAL, LEDGER
 from beffroi.control.verify import Report
 from beffroi.core.layout import FORMAT, FORMAT_FILE, RESTORING
@@ -28,6 +27,7 @@ from beffroi.core.snapshot import KeyRecord
 from beffroi.core.state import load_keys
 from beffroi.store.copy import faults
 from beffroi.store.engine import knows, open_engine, upgrade
+from beffroi.store.files import replace_file
 from beffroi.store.tables import keys
 
 _NOT_OURS = ("lost+found",)  # at the top of a volume of its own

@@ -15,31 +15,12 @@ import msgspec
 from beffroi.core import snapshot
 from beffroi.core.snapshot import Config, Damaged, KeyBase, KeyDelta, KeyRecord, QuotaRecord
 from beffroi.core.state import KEYS, LENGTH, LOG, SNAPSHOT, apply, load_config, load_keys
+from beffroi.store.files import replace_file
 from beffroi.telemetry import logs
 
 PEPPERS = "peppers.bin"
 COMPACT_BYTES = 4 << 20  # a log of this size is folded into a new base
 log = logs.Logger("control.snapshots")
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, readable by this user only: after a crash either the old or the new is there, whole."""
-    temporary = path.with_name(path.name + ".new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _fresh_revision() -> int:

@@ -17,10 +17,10 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from beffroi import __version__
 from beffroi.control import archive, stage
 from beffroi.control.events import record as record_event
-from beffroi.control.snapshots import replace_file
 from beffroi.control.stage import Moment
 from beffroi.core.layout import BACKUPS, FORMAT, FORMAT_FILE, VERSION_FILE, too_new, written_by
 from beffroi.store.engine import HEAD, current, knows, lowest, upgrade
+from beffroi.store.files import replace_file
 from beffroi.telemetry import logs
 
 log = logs.Logger("control.upgrade")

@@ -8,7 +8,6 @@ open for another: the context is authenticated (NIST SP 800-38D, additional data
 
 import base64
 import binascii
-import os
 import secrets
 from pathlib import Path
 from typing import Self
@@ -17,6 +16,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from beffroi.store.files import replace_file
 
 FILE = "vault.key"
 SHORTEST = 32  # characters of a fleet's secret
@@ -151,19 +152,7 @@ def read_keys(path: Path) -> list[bytes]:
 
 
 def _write(path: Path, keys: list[bytes]) -> None:
-    """On disk, whole, when this returns; readable by this user only."""
-    temporary = path.with_name(path.name + ".new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w", encoding="ascii") as file:
-        file.writelines(f"{_LINE}{base64.b64encode(key).decode()}\n" for key in keys)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    replace_file(path, "".join(f"{_LINE}{base64.b64encode(key).decode()}\n" for key in keys).encode())
 
 
 def _derive(key: bytes, purpose: bytes, length: int = _KEY) -> bytes:

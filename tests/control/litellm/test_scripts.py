@@ -194,6 +194,15 @@ def test_what_cannot_be_honoured_is_refused_by_name_and_nothing_is_made(proxy: P
     assert "models" in proxy.refused(400, "POST", "/team/new", json={"team_alias": "x", "models": ["small"]})["message"]
 
 
+def test_a_field_of_another_type_is_the_mistake_of_who_asks(proxy: Proxy) -> None:
+    """A list or an object where a text belongs reaches neither a table of ours nor the database."""
+    for path, body in (("/key/generate", {"key_alias": ["a"]}), ("/key/generate", {"allowed_routes": [{}]}),
+                       ("/key/generate", {"key_type": {"a": 1}}), ("/key/generate", {"organization_id": ["a"]}),
+                       ("/user/new", {"user_email": "a@b.example", "user_role": [1]}),
+                       ("/budget/new", {"budget_id": {"a": 1}, "tpm_limit": 1})):  # fmt: skip
+        assert proxy.refused(400, "POST", path, json=body)["message"]
+
+
 def test_models_are_shown_with_prices_and_without_engines(proxy: Proxy) -> None:
     for path in ("/model/info", "/v1/model/info"):
         (model,) = proxy.get(path)["data"]

@@ -5,9 +5,9 @@ import pytest
 from sqlalchemy import Engine
 
 from beffroi.control.quotas.shipped import ship
-from tests.control.tenancy.conftest import database, engine
+from tests.control.tenancy.conftest import engine
 
-__all__ = ["database", "engine", "shipped"]
+__all__ = ["engine", "shipped"]
 
 
 @pytest.fixture

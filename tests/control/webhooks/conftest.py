@@ -8,43 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete
+from sqlalchemy import Engine
 
 from beffroi.control.tenancy import organisations
 from beffroi.control.tenancy.scope import EVERY, SOCKET, acting
 from beffroi.control.tenancy.shapes import OrganisationAsk
 from beffroi.control.webhooks.addresses import networks
 from beffroi.control.webhooks.courier import Courier
-from beffroi.store.engine import open_engine, upgrade
-from beffroi.store.tables import metadata
 from beffroi.store.vault import Vault
 from tests.control.webhooks.receiver import Receiver, receiver
-from tests.servers import Postgres
-
-
-@pytest.fixture(scope="package", params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """SQLite in a file, and a real PostgreSQL: one for all tests of this folder."""
-    if request.param == "sqlite":
-        engine = open_engine(tmp_path_factory.mktemp("webhooks") / "beffroi.db")
-        upgrade(engine)
-    else:
-        server: Postgres = request.getfixturevalue("postgres")
-        engine = open_engine(server.database())
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
-def engine(database: Engine) -> Engine:
+def engine(emptied: Engine) -> Engine:
     """The organisations `a` and `b`, and nothing else."""
-    with database.begin() as connection:
-        for table in reversed(metadata.sorted_tables):
-            connection.execute(delete(table))
-    with acting(database, SOCKET, EVERY) as scope:
+    with acting(emptied, SOCKET, EVERY) as scope:
         for organisation in ("a", "b"):
             organisations.create(scope, OrganisationAsk(name=organisation, id=organisation))
-    return database
+    return emptied
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ the answer. Default deny: an operation that names no permission is not on the po
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -20,6 +21,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from beffroi.control.api import cursor, openapi, pages, reading
+from beffroi.control.api.door import Door
 from beffroi.control.api.idempotency import Keeper, Place
 from beffroi.control.api.operation import MOST, ORGANISATION, PAGE, Call, Operation, Page
 from beffroi.control.api.problems import HANDLERS, UNKEPT
@@ -27,9 +29,8 @@ from beffroi.control.api.routes import OPERATIONS, PREFIX
 from beffroi.control.house import House
 from beffroi.control.litellm import verbs as litellm
 from beffroi.control.operations.shapes import Work
-from beffroi.control.tenancy.scope import EVERY, SOCKET, Actor
-from beffroi.core.errors import BadRequest, BeffroiError, PermissionDenied
-from beffroi.store.tables import DEFAULT
+from beffroi.control.tenancy.scope import SOCKET, Actor
+from beffroi.core.errors import BadRequest, BeffroiError
 
 DESCRIPTION = f"{PREFIX}/openapi.json"
 _LIST = frozenset({"limit", "cursor"})
@@ -40,8 +41,6 @@ Who = Callable[[Request], Awaitable[Actor]]
 
 def port_app(house: House) -> Starlette:
     """What the control port answers."""
-    from beffroi.control.api.door import Door  # noqa: PLC0415
-
     return _app(house, [each for each in OPERATIONS if each.needs is not None], Door(house))
 
 
@@ -50,16 +49,14 @@ def socket_app(house: House) -> Starlette:
     return _app(house, list(OPERATIONS), _operator)
 
 
-def _describe() -> pages.Handler:
-    made: list[bytes] = []
+@cache
+def _document() -> bytes:
+    return msgspec.json.encode(openapi.document(OPERATIONS, PREFIX))
 
-    async def describe(_: House, __: Request) -> Response:
-        """The admin API, as OpenAPI 3.1."""
-        if not made:
-            made.append(msgspec.json.encode(openapi.document(OPERATIONS, PREFIX)))
-        return Response(made[0], media_type="application/json")
 
-    return describe
+async def _describe(_: House, __: Request) -> Response:
+    """The admin API, as OpenAPI 3.1."""
+    return Response(_document(), media_type="application/json")
 
 
 async def _operator(_: Request) -> Actor:
@@ -73,7 +70,7 @@ def _app(house: House, operations: list[Operation], who: Who) -> Starlette:
         if operation.method in methods:
             raise ValueError(f"{operation.method} {operation.path} is declared twice")
         methods[operation.method] = operation
-    routes = [_page(house, path, page) for path, page in {**pages.OPEN, DESCRIPTION: _describe()}.items()]
+    routes = [_page(house, path, page) for path, page in {**pages.OPEN, DESCRIPTION: _describe}.items()]
     keeper = Keeper(house)
     routes += [_route(house, keeper, path, methods, who) for path, methods in sorted(by_path.items(), key=_rank)]
     routes += litellm.routes(house, who)
@@ -196,19 +193,14 @@ def _organisation(actor: Actor, asked: str | None) -> str:
     """The organisation acted on.
 
     Raises:
-        PermissionDenied: it is another than the actor's. BadRequest: it has no name.
+        PermissionDenied: it is another than the actor's. BadRequest: no organisation can be called like that.
     """
-    if actor.organisation != EVERY:
-        if asked not in (None, actor.organisation):
-            raise PermissionDenied(f"{actor.name} may act in the organisation `{actor.organisation}` alone")
-        return actor.organisation
-    if asked is None:
-        return DEFAULT
-    if not re.fullmatch(ORGANISATION, asked):
+    found = actor.acts_in(asked)
+    if not re.fullmatch(ORGANISATION, found):
         raise BadRequest(
             "`organisation` is an id of small letters, digits, - and _, or `*` for all", param="organisation"
         )
-    return asked
+    return found
 
 
 def _answered(operation: Operation, content: Any) -> Response:

@@ -13,8 +13,6 @@ from beffroi.control.api.operation import Call, Operation
 from beffroi.control.tenancy.permissions import P
 from beffroi.control.tenancy.scope import Scope
 
-ACTOR = "cli"
-
 
 class UsageQuery(msgspec.Struct, frozen=True):
     """Which part of the ledger.
@@ -111,10 +109,13 @@ async def list_requests(call: Call) -> Any:
         keys = await call.read(lambda scope: requests.key_ids(scope, query.key))
     wanted = requests.wanted(house.config, keys, query.model, query.outcome)
     of = requests.of(call.actor, call.organisation)
-    rows, place, missed = house.recent.since(of, query.after)
-    if query.after is None:
+    if query.after is not None:
+        rows, place, missed = house.recent.since(of, query.after)
+    else:
         await house.current_ledger()
-        place = house.recent.since(of, None)[1]  # before the ledger is read: a row may come twice, none is missed
+        _, place, missed = house.recent.since(
+            of, None
+        )  # before the ledger is read: a row may come twice, none is missed
         rows = await call.read(lambda scope: requests.last(scope, query.limit, wanted))
         if not rows:
             requests.doubt_model(house.config, query.model)
@@ -151,7 +152,7 @@ async def verify_journal(call: Call) -> Any:
 
 async def begin_backup(call: Call) -> Any:
     """Copy the data directory into a folder below it, for `beffroi backup create` to pack."""
-    return await call.house.backups.begin(actor=ACTOR)
+    return await call.house.backups.begin(actor=call.actor.id)
 
 
 async def backup(call: Call) -> Any:

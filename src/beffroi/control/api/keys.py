@@ -82,12 +82,12 @@ async def rotate_key(call: Call) -> Rotated:
 
 async def revoke_leaked(call: Call) -> leaks.Swept:
     """Nothing of the text is kept."""
-    return await leaks.leaked(call.house.keys, call.ask, By(call.actor, call.organisation))
+    return await leaks.leaked(call.house.keys, call.ask, _by(call))
 
 
 async def revoke_fitting(call: Call) -> leaks.Swept:
     """Those that fit every criterion."""
-    return await leaks.sweep(call.house.keys, call.ask, By(call.actor, call.organisation))
+    return await leaks.sweep(call.house.keys, call.ask, _by(call))
 
 
 async def rotate_pepper(call: Call) -> Peppered:

@@ -11,21 +11,11 @@ import msgspec
 
 from beffroi import __version__
 from beffroi.control.api.operation import MOST, ORGANISATION, PAGE, Listed, Operation
+from beffroi.control.api.problems import Problem
 
 _PARTS = re.compile(r"\{(\w+)\}")
 _REF = "#/components/schemas/{name}"
 _JSON, _PROBLEM = "application/json", "application/problem+json"
-
-
-class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A refusal (RFC 9457). `code` is stable; `detail` says what to do; `param` names what is at fault."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    param: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def answer_of(operation: Operation) -> Any:

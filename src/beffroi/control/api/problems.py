@@ -4,6 +4,7 @@
 In: errors. Out: responses. What is not exposable goes into the log alone.
 """
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -20,39 +21,46 @@ from beffroi.store.vault import VaultError
 from beffroi.telemetry import logs
 
 log = logs.Logger("control.api")
-
-
 UNKEPT = "a value has a character (such as NUL) or a size that cannot be kept"
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A refusal (RFC 9457). `code` is stable; `detail` says what to do; `param` names what is at fault."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    param: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def problem(
     status: int, code: str, detail: str, *, param: str | None = None, headers: dict[str, str] | None = None
 ) -> Response:
     """A problem details object."""
-    content: dict[str, Any] = {
-        "type": f"urn:beffroi:problem:{code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "code": code,
-    }
-    if param is not None:
-        content["param"] = param
+    title = HTTPStatus(status).phrase
+    said = Problem(
+        f"urn:beffroi:problem:{code}", title, status, detail, code, msgspec.UNSET if param is None else param
+    )
     return Response(
-        msgspec.json.encode(content),
+        msgspec.json.encode(said),
         status,
         media_type="application/problem+json",
         headers={"cache-control": "no-store", **(headers or {})},
     )
 
 
+def when(error: BeffroiError) -> dict[str, str]:
+    """The header that says when to ask again, where the error knows it."""
+    return {} if error.retry_after is None else {"retry-after": str(max(1, math.ceil(error.retry_after)))}
+
+
 async def refused(request: Request, error: BeffroiError) -> Response:
     """An error of the tree."""
     if not error.exposable:
         return await failed(request, error)
-    headers = {}
-    if error.retry_after is not None:
-        headers["retry-after"] = str(max(1, -int(-error.retry_after // 1)))
+    headers = when(error)
     if isinstance(error, AuthenticationError):
         headers["www-authenticate"] = "Bearer"
     if error.closes:

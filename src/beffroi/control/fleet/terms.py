@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 
 from beffroi.config.secrets import Unreadable, database_url, look_up
-from beffroi.control.snapshots import replace_file
 from beffroi.control.stage import LEDGER
 from beffroi.core.ids import new_id
 from beffroi.core.layout import REPLICA, belongs_to
+from beffroi.store.files import replace_file
 from beffroi.store.server import BadUrl, parse, shown
 from beffroi.store.vault import Vault, VaultError
 

@@ -16,14 +16,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from beffroi.control.api import reading
-from beffroi.control.api.problems import UNKEPT
+from beffroi.control.api.problems import UNKEPT, when
 from beffroi.control.fleet.agreement import unheard_of
 from beffroi.control.keys import By
 from beffroi.control.litellm import fields
 from beffroi.control.tenancy.permissions import Permission
-from beffroi.control.tenancy.scope import EVERY, Actor, Scope, looking
-from beffroi.core.errors import BadRequest, BeffroiError, PermissionDenied
-from beffroi.store.tables import DEFAULT
+from beffroi.control.tenancy.scope import Actor, Scope, looking
+from beffroi.core.errors import BadRequest, BeffroiError
 from beffroi.telemetry import logs
 
 if TYPE_CHECKING:
@@ -40,24 +39,15 @@ class Ask:
 
     Attributes:
         given: the fields that are kept; told: a sentence for each that is not.
-        path: parts of the path; quotas: ids of those that the ask changed, for `limits.follow`.
+        quotas: ids of those that the ask changed, for `limits.follow`.
     """
 
-    def __init__(
-        self,
-        house: "House",
-        actor: Actor,
-        organisation: str,
-        given: dict[str, Any],
-        told: list[str],
-        path: dict[str, str],
-    ) -> None:
+    def __init__(self, house: "House", actor: Actor, organisation: str, given: dict[str, Any], told: list[str]) -> None:
         self.house = house
         self.actor = actor
         self.organisation = organisation
         self.given = given
         self.told = told
-        self.path = path
         self.quotas: list[str] = []
 
     @property
@@ -126,12 +116,9 @@ class Verb(NamedTuple):
     name: str = ""
 
 
-def routes(house: "House", verbs: tuple[Verb, ...], who: Callable[[Request], Awaitable[Actor]]) -> list[Route]:
-    """The routes, for an application whose `who` tells who calls."""
-    return [_route(house, verb, who) for verb in verbs]
+def route(house: "House", verb: Verb, who: Callable[[Request], Awaitable[Actor]]) -> Route:
+    """Its route, for an application whose `who` tells who calls."""
 
-
-def _route(house: "House", verb: Verb, who: Callable[[Request], Awaitable[Actor]]) -> Route:
     async def answer(request: Request) -> Response:
         try:
             return await _answer(house, verb, await who(request), request)
@@ -152,10 +139,13 @@ async def _answer(house: "House", verb: Verb, actor: Actor, request: Request) ->
     actor.need(verb.needs)
     given: dict[str, Any] = dict(request.query_params)
     if verb.method == "POST":
-        given |= await _body(request)
+        given |= reading.body(await reading.content(request, MOST), dict)
     given |= request.path_params
     kept, told = fields.sort(verb.name or f"{verb.method} {verb.path}", given)
-    ask = Ask(house, actor, _organisation(actor, kept.pop("organization_id", None)), kept, told, request.path_params)
+    organisation = kept.pop("organization_id", None) or None
+    if not isinstance(organisation, str | None):
+        raise BadRequest("`organization_id` is a text", param="organization_id")
+    ask = Ask(house, actor, actor.acts_in(organisation), kept, told)
     content = await verb.handler(ask)
     if isinstance(content, dict) and ask.told:
         content["beffroi"] = {"told": ask.told}
@@ -163,25 +153,12 @@ async def _answer(house: "House", verb: Verb, actor: Actor, request: Request) ->
     return Response(msgspec.json.encode(content), 200, headers=headers, media_type="application/json")
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    return reading.body(await reading.content(request, MOST), dict)
-
-
-def _organisation(actor: Actor, asked: Any) -> str:
-    if actor.organisation != EVERY:
-        if asked not in (None, actor.organisation):
-            raise PermissionDenied(f"{actor.name} may act in the organisation `{actor.organisation}` alone")
-        return actor.organisation
-    return asked if isinstance(asked, str) and asked else DEFAULT
-
-
 def refused(error: BeffroiError) -> Response:
     """An error in the shape that scripts look into."""
     if not error.exposable:
         log.error("a verb failed", exc_info=error)
         return _error(500, "something went wrong inside; the log says what", None, {})
-    headers = {"retry-after": str(max(1, -int(-error.retry_after // 1)))} if error.retry_after is not None else {}
-    return _error(error.status, error.message, error.param, headers)
+    return _error(error.status, error.message, error.param, when(error))
 
 
 def _error(status: int, message: str, param: str | None, headers: dict[str, str]) -> Response:

@@ -137,6 +137,7 @@ _BUDGET = {
     "model_max_budget": _FOREIGN["model_max_budget"],
 }
 _ONE_KEY = {"key": _kept("the key: itself, its id or its name")}
+_ONE_MODEL = {"litellm_model_id": _kept("one model, by its name")}
 
 VERBS: dict[str, dict[str, Field]] = {
     "POST /key/generate": _KEY,
@@ -153,7 +154,7 @@ VERBS: dict[str, dict[str, Field]] = {
     },
     "POST /key/block": _ONE_KEY,
     "POST /key/unblock": _ONE_KEY,
-    "GET /key/info": {"key": _kept("the key: itself, its id or its name")},
+    "GET /key/info": _ONE_KEY,
     "GET /key/list": {
         "page": _kept("from 1"),
         "size": _kept("at most 100"),
@@ -202,8 +203,8 @@ VERBS: dict[str, dict[str, Field]] = {
         "api_key": _kept("of one key alone"),
         "team_id": _kept("of one project alone"),
     },
-    "GET /model/info": {"litellm_model_id": _kept("one model, by its name")},
-    "GET /v1/model/info": {"litellm_model_id": _kept("one model, by its name")},
+    "GET /model/info": _ONE_MODEL,
+    "GET /v1/model/info": _ONE_MODEL,
 }  # fmt: skip
 
 

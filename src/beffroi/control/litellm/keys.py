@@ -63,13 +63,12 @@ async def made(ask: Ask, given: dict[str, Any]) -> dict[str, Any]:
 
     def work(scope: Scope) -> tuple[dict[str, Any], list[Row[Any]]]:
         now = int(time.time())
-        name = said["name"]
-        if given.get("key_alias") and _living(scope, name, now):
-            raise BadRequest(f"there is a key with the alias `{name}` already", param="key_alias")
         owner = people.owner(scope, given.get("user_id"))
         project = given.get("team_id") or scope.actor.project or DEFAULT
         days = {} if life is None else {"expires_in_days": max(1, -(-life // DAY))}
         asked = convert({**said, **days, "project": project, "owner": owner}, KeyAsk)
+        if given.get("key_alias") and _living(scope, asked.name, now):
+            raise BadRequest(f"there is a key with the alias `{asked.name}` already", param="key_alias")
         row, text = keyring.make(scope, asked, known, ask.house.keys.pepper())
         if life is not None:
             row = scope.revise(keys, row, expires_at=now + life)
@@ -100,13 +99,13 @@ def _endpoints(given: dict[str, Any]) -> list[str] | None:
     routes = given.get("allowed_routes")
     if not routes:
         return None
-    if not isinstance(routes, list):
-        raise BadRequest("`allowed_routes` is a list", param="allowed_routes")
+    if not isinstance(routes, list) or not all(isinstance(route, str) for route in routes):
+        raise BadRequest("`allowed_routes` is a list of texts", param="allowed_routes")
     if any(route in _LLM for route in routes):
         return None
     for route in routes:
         if route not in _ROUTES:
-            there = ", ".join(sorted(set(_ROUTES)))
+            there = ", ".join(sorted(_ROUTES))
             raise BadRequest(f"a key cannot be for `{route}`; it can be for {there}", param="allowed_routes")
     return sorted({_ROUTES[route] for route in routes})
 

@@ -1,34 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/user/…`: a user with a mail address is a member, one without is a service account; whose key it is, is its owner.
+"""People as LiteLLM's scripts call them: one with a mail address is a member, one without is a service account.
 
-In: asks, and what LiteLLM's scripts call people by. Out: members, accounts, answers in LiteLLM's shape.
+In: addresses, names, ids. Out: members, accounts, whose key it is; each in LiteLLM's shape.
 """
 
 from typing import Any
 
 from sqlalchemy import Row, Table
 
-from beffroi.control.litellm.call import Ask
 from beffroi.control.litellm.convert import convert
-from beffroi.control.litellm.terms import money
 from beffroi.control.tenancy import members
 from beffroi.control.tenancy.scope import Scope
-from beffroi.control.tenancy.shapes import AccountAsk, MemberAsk
+from beffroi.control.tenancy.shapes import MemberAsk
 from beffroi.core.errors import BadRequest, ObjectNotFound
 from beffroi.store import administration as a
-from beffroi.store import tables as t
 
-_ROLES = {
+ROLES = {
     "proxy_admin": "admin",
     "proxy_admin_viewer": "auditor",
     "internal_user": "developer",
     "internal_user_viewer": "viewer",
 }
 _IN_TEAM = {"admin": "admin", "user": "developer"}
-_OF_KEY = frozenset({
-    "duration", "models", "max_budget", "budget_duration", "tpm_limit", "rpm_limit", "max_parallel_requests", "budget_id",
-    "key_alias", "team_id",
-})  # fmt: skip
 
 
 def somebody(scope: Scope, reference: str) -> Row[Any] | None:
@@ -95,7 +88,7 @@ def of_project(scope: Scope, project: str) -> list[dict[str, Any]]:
 
 def shown(row: Row[Any]) -> dict[str, Any]:
     """A member or account as LiteLLM shows a user."""
-    back = {ours: theirs for theirs, ours in _ROLES.items()} | {
+    back = {ours: theirs for theirs, ours in ROLES.items()} | {
         "owner": "proxy_admin",
         "billing": "internal_user_viewer",
     }
@@ -108,72 +101,3 @@ def shown(row: Row[Any]) -> dict[str, Any]:
         "teams": [row.project] if row.project else [],
         "organization_id": row.organisation,
     }
-
-
-async def new(ask: Ask) -> dict[str, Any]:
-    """Make a user, and a key of its own unless told otherwise."""
-    from beffroi.control.litellm import keys  # noqa: PLC0415 - which asks this module whose a key is
-
-    given = ask.given
-    role = _ROLES.get(given.get("user_role") or "internal_user")
-    if role is None:
-        raise BadRequest(f"`user_role` is one of {', '.join(_ROLES)}", param="user_role")
-    email = given.get("user_email")
-    name = given.get("user_id")
-    if not email and isinstance(name, str) and "@" in name:
-        email = name
-    if not email and not name:
-        raise BadRequest("`user_email` is needed, or `user_id` for a program", param="user_email")
-    teams = given.get("teams") or []
-    if not isinstance(teams, list) or not all(isinstance(team, str) for team in teams):
-        raise BadRequest("`teams` is a list of teams", param="teams")
-    with_key = given.get("auto_create_key") is not False
-    if not with_key and (limit := next((one for one in _OF_KEY & given.keys() if given[one]), None)):
-        raise BadRequest(f"`{limit}` is of a key, and none is made; give it to each key", param=limit)
-
-    def work(scope: Scope) -> tuple[dict[str, Any], list[Any]]:
-        if not email:
-            made = members.create(scope, convert({"name": name, "role": role}, AccountAsk))
-            return shown(scope.find(a.service_accounts, made.id, "user")), []
-        alias = given.get("user_alias") or ""
-        asks = [
-            convert({"email": email, "role": role, "name": alias, "project": team}, MemberAsk) for team in teams or [""]
-        ]
-        ids = [members.create(scope, asked).id for asked in asks]
-        return shown(scope.find(a.members, ids[0], "user")) | {"teams": teams}, []
-
-    user = await ask.act(work)
-    if not with_key:
-        return user
-    of_key = {field: value for field, value in given.items() if field in _OF_KEY}
-    if len(teams) == 1:
-        of_key.setdefault("team_id", teams[0])
-    key = await keys.made(ask, of_key | {"user_id": user["user_id"]})
-    return key | user
-
-
-async def info(ask: Ask) -> dict[str, Any]:
-    """A user, the keys that are its own, its teams."""
-    from beffroi.control.litellm import keys  # noqa: PLC0415 - which asks this module whose a key is
-
-    reference = ask.text("user_id")
-    await ask.house.current_ledger()
-
-    def read(scope: Scope) -> dict[str, Any]:
-        row = somebody(scope, reference)
-        if row is None:
-            raise ObjectNotFound(f"there is no user `{reference[:100]}`", param="user_id")
-        ids = [row.id]
-        user = shown(row)
-        if (email := getattr(row, "email", None)) is not None:  # one person may be a member of several projects
-            rows = scope.connection.execute(scope.select(a.members).where(a.members.c.email == email)).all()
-            ids = [one.id for one in rows]
-            user["teams"] = sorted(one.project for one in rows if one.project)
-        mine = scope.select(t.keys).where(t.keys.c.owner.in_(ids), t.keys.c.revoked.is_(False))
-        rows = scope.connection.execute(mine.order_by(t.keys.c.created_at)).all()
-        costs = keys.spent(scope, frozenset(one.id for one in rows))
-        user["spend"] = money(sum(costs.values()))
-        shown_keys = [keys.answer(one, spend=costs.get(one.id, 0)) for one in rows]
-        return {"user_id": user["user_id"], "user_info": user, "keys": shown_keys, "teams": user["teams"]}
-
-    return await ask.read(read)

@@ -74,7 +74,8 @@ async def logs(ask: Ask) -> list[dict[str, Any]]:
 
 
 async def _by_day(ask: Ask, since: int | None, until: int | None, ids: frozenset[str] | None) -> list[dict[str, Any]]:
-    rows = await ask.read(lambda scope: _usage(scope, ask, ("day", "key", "model"), since, until, ids, None))
+    by, zone = ("day", "key", "model"), ask.house.config.settings.time_zone
+    rows = await ask.read(lambda scope: ledger.usage(scope, since=since, until=until, by=by, zone=zone, keys=ids))
     days: dict[str, dict[str, Any]] = {}
     for row in rows:
         day = days.setdefault(str(row["day"]), {"startTime": row["day"], "spend": 0, "users": {}, "models": {}})
@@ -92,26 +93,6 @@ def _money(found: dict[str, Any]) -> dict[str, Any]:
         name: terms.money(value) if isinstance(value, int) else _money(value) if isinstance(value, dict) else value
         for name, value in found.items()
     }
-
-
-def _usage(
-    scope: Scope,
-    ask: Ask,
-    by: tuple[str, ...],
-    since: int | None,
-    until: int | None,
-    ids: frozenset[str] | None,
-    project: str | None,
-) -> list[ledger.Row]:
-    return ledger.usage(
-        scope,
-        since=since,
-        until=until,
-        by=by,
-        zone=ask.house.config.settings.time_zone,
-        project=project,
-        keys=ids,
-    )
 
 
 def _one_by_one(
@@ -166,11 +147,12 @@ async def report(ask: Ask) -> list[dict[str, Any]]:
     ids = await _keys(ask)
     team = ask.given.get("team_id")
     await ask.house.current_ledger()
-    by = ("day", "project", "key", "model")
+    by, zone = ("day", "project", "key", "model"), ask.house.config.settings.time_zone
 
     def read(scope: Scope) -> tuple[list[ledger.Row], dict[str, str]]:
         names = {row.id: row.name for row in scope.connection.execute(scope.select(projects)).all()}
-        return _usage(scope, ask, by, since, until, ids, None if team is None else str(team)), names
+        project = None if team is None else str(team)
+        return ledger.usage(scope, since=since, until=until, by=by, zone=zone, project=project, keys=ids), names
 
     rows, names = await ask.read(read)
     return _by_team(rows, names) if group == "team" else _by_key(rows)

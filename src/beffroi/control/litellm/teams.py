@@ -41,7 +41,7 @@ async def new(ask: Ask) -> dict[str, Any]:
             people.join(scope, made.id, member)
         if given.get("blocked"):
             projects.suspend(scope, made.id)
-        return _answer(scope, projects.present(scope.find(t.projects, made.id, "team")).id), []
+        return _answer(scope, made.id), []
 
     return await _told(ask, await ask.act(work))
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.routing import Route
 
-from beffroi.control.litellm import call as calls
-from beffroi.control.litellm import keys, limits, models, people, spend, teams
-from beffroi.control.litellm.call import Verb
+from beffroi.control.litellm import keys, limits, models, spend, teams, users
+from beffroi.control.litellm.call import Verb, route
 from beffroi.control.tenancy.permissions import P
 from beffroi.control.tenancy.scope import Actor
 
@@ -38,8 +37,8 @@ VERBS: tuple[Verb, ...] = (
     Verb("POST", "/team/unblock", P.PROJECTS_WRITE, teams.unblock),
     Verb("POST", "/team/member_add", P.MEMBERS_WRITE, teams.member_add),
     Verb("POST", "/team/member_delete", P.MEMBERS_WRITE, teams.member_delete),
-    Verb("POST", "/user/new", P.MEMBERS_WRITE, people.new),
-    Verb("GET", "/user/info", P.MEMBERS_READ, people.info),
+    Verb("POST", "/user/new", P.MEMBERS_WRITE, users.new),
+    Verb("GET", "/user/info", P.MEMBERS_READ, users.info),
     Verb("POST", "/budget/new", P.TIERS_WRITE, limits.new),
     Verb("POST", "/budget/info", P.TIERS_READ, limits.info),
     Verb("GET", "/spend/logs", P.USAGE_READ, spend.logs),
@@ -50,5 +49,5 @@ VERBS: tuple[Verb, ...] = (
 
 
 def routes(house: "House", who: Callable[[Request], Awaitable[Actor]]) -> list[Route]:
-    """Routes of all of them."""
-    return calls.routes(house, VERBS, who)
+    """Routes of all of them; `who` tells who calls."""
+    return [route(house, verb, who) for verb in VERBS]

@@ -4,6 +4,8 @@
 In: calls. Out: how far it is.
 """
 
+from functools import partial
+
 import msgspec
 
 from beffroi.control.api.operation import Call, Listed, Operation
@@ -30,8 +32,9 @@ async def show(call: Call) -> Work:
 async def begin_backup(call: Call) -> Work:
     """Copy the data directory; the copy is in `result`."""
     backups = call.house.backups
-    await backups.begin(actor=call.actor.id, door=call.actor.door)
-    return await call.house.operations.begin(call.actor, call.organisation, "backup", backups.follow)
+    copy = await backups.begin(actor=call.actor.id, door=call.actor.door)
+    follow = partial(backups.follow, copy["id"])
+    return await call.house.operations.begin(call.actor, call.organisation, "backup", follow)
 
 
 class VaultKey(msgspec.Struct, frozen=True):

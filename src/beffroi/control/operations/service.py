@@ -25,11 +25,12 @@ from beffroi.telemetry import logs
 
 BEAT = 5  # seconds between two signs of life
 SILENT = 30  # seconds without one, after which it is gone
-KEPT = 30 * 86_400  # seconds for which the end of work is remembered
+KEPT = 30 * 86_400  # seconds for which work is remembered, also that whose process ended before it
 AT_ONCE = 8  # under way in one process
 RUNNING, DONE, FAILED = "running", "done", "failed"
 Told = Callable[[int], None]  # is given the progress, 0 to 100
 _t = operations.c
+_FAILED = {"code": InternalError.code, "detail": "something went wrong inside; the log says what"}
 _GONE = {"code": "process_ended", "detail": "the process that worked on it ended; begin it again"}
 log = logs.Logger("control.operations")
 
@@ -59,9 +60,7 @@ class Operations:
 
         def note() -> Work:
             with acting(self._engine, actor, organisation) as scope:
-                scope.connection.execute(
-                    scope.delete(operations).where(_t.state != RUNNING, _t.updated_at < now - KEPT)
-                )
+                scope.connection.execute(scope.delete(operations).where(_t.updated_at < now - KEPT))
                 values = {"id": identifier, "kind": kind, "state": RUNNING, "progress": 0, "created_by": actor.id}
                 scope.connection.execute(
                     scope.insert(operations, EVERY).values(**values, created_at=now, updated_at=now)
@@ -78,17 +77,24 @@ class Operations:
             self._progress[identifier] = max(0, min(100, progress))
 
         beating = asyncio.create_task(self._beat(identifier))
-        end: dict[str, Any]
+        end: dict[str, Any] = {"state": FAILED, "fault": _FAILED}  # also where the work ends as nobody thought of
         try:
             end = {"state": DONE, "progress": 100, "result": await work(told)}
         except BeffroiError as error:
-            detail = error.message if error.exposable else "something went wrong inside; the log says what"
-            end = {"state": FAILED, "fault": {"code": error.code or InternalError.code, "detail": detail}}
+            if error.exposable:
+                end["fault"] = {"code": error.code or InternalError.code, "detail": error.message}
+            else:
+                log.error("an operation failed", operation=identifier, reason=error.message)
+        except (SQLAlchemyError, OSError) as error:
+            log.error("an operation failed", operation=identifier, reason=str(error))
         except asyncio.CancelledError:
-            end = {"state": FAILED, "fault": _GONE}
+            end["fault"] = _GONE
         finally:
             beating.cancel()
             del self._tasks[identifier], self._progress[identifier]
+            await self._end(identifier, end)
+
+    async def _end(self, identifier: str, end: dict[str, Any]) -> None:
         try:
             await self._writing(lambda: self._set(identifier, end))
         except (SQLAlchemyError, OSError) as error:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from beffroi.control.tenancy.granting import may_grant
 from beffroi.control.tenancy.members import ACCOUNT, MEMBER
 from beffroi.control.tenancy.organisations import ACTIVE
-from beffroi.control.tenancy.permissions import Permission, Role, allowed
+from beffroi.control.tenancy.permissions import READS, Permission, Role, allowed
 from beffroi.control.tenancy.scope import CONTROL, EVERY, Actor, Scope, acting
 from beffroi.control.tenancy.shapes import AdminKey, AdminKeyAsk, NewAdminKey, shown
 from beffroi.core.errors import AuthenticationError, BadRequest
@@ -34,7 +34,6 @@ CALLED = "admin key"
 DAY = 86_400
 NOTED = 60  # seconds for which a later use of a key is not noted again
 REFUSED = "this is no admin key that is good here"
-_READS = frozenset(each for each in Permission if each.endswith(":read"))
 log = logs.Logger("control.admin_keys")
 Peppers = dict[int, bytes]
 
@@ -180,7 +179,7 @@ def _actor(row: Row[Any]) -> Actor | None:
             return None
         limits.append(allowed(Role(row.principal_role), narrowed=bool(row.principal_project)))
     if row.organisation != EVERY and {row.organisation_state, row.project_state} - {ACTIVE, None}:
-        limits.append(_READS)
+        limits.append(READS)
     return Actor(
         row.id,
         row.name,

@@ -50,7 +50,6 @@ class Permission(StrEnum):
     REQUESTS_READ = "requests:read"
     EVENTS_READ = "events:read"
     OPERATIONS_READ = "operations:read"
-    OPERATIONS_WRITE = "operations:write"
     RESOURCES_READ = "resources:read"
     RESOURCES_WRITE = "resources:write"
     INSTALLATION_READ = "installation:read"
@@ -86,7 +85,6 @@ MEANINGS: dict[Permission, str] = {
     P.REQUESTS_READ: "See single requests (never their content).",
     P.EVENTS_READ: "See who did what.",
     P.OPERATIONS_READ: "See long work and its progress.",
-    P.OPERATIONS_WRITE: "Begin and cancel long work.",
     P.RESOURCES_READ: "Export everything, compare a file with what is there.",
     P.RESOURCES_WRITE: "Apply a file; each change needs its own permission besides.",
     P.INSTALLATION_READ: "See the state of the installation: workers, engines, journal, backups.",
@@ -95,13 +93,13 @@ MEANINGS: dict[Permission, str] = {
 
 _INSTALLATION = frozenset({P.INSTALLATION_READ, P.INSTALLATION_WRITE})
 _OWNER = frozenset(Permission) - _INSTALLATION
-_READ = frozenset(each for each in _OWNER if each.endswith(":read"))
+READS = frozenset(each for each in _OWNER if each.endswith(":read"))
 _VIEWER = frozenset(
     {P.ORGANISATION_READ, P.PROJECTS_READ, P.SYSTEMS_READ, P.MODELS_READ, P.USAGE_READ, P.TIERS_READ, P.QUOTAS_READ}
 )
 _DEVELOPER = _VIEWER | {
     P.SYSTEMS_WRITE, P.KEYS_READ, P.KEYS_WRITE, P.ROTATIONS_READ, P.ROTATIONS_WRITE, P.REQUESTS_READ,
-    P.OPERATIONS_READ, P.OPERATIONS_WRITE,
+    P.OPERATIONS_READ,
 }  # fmt: skip
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
@@ -109,7 +107,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.ADMIN: _OWNER - {P.ORGANISATION_WRITE},
     Role.BILLING: _VIEWER | {P.KEYS_READ, P.TIERS_WRITE, P.QUOTAS_WRITE, P.EVENTS_READ},
     Role.DEVELOPER: _DEVELOPER,
-    Role.AUDITOR: _READ,
+    Role.AUDITOR: READS,
     Role.VIEWER: _VIEWER,
     Role.OPERATOR: frozenset(Permission),
 }
@@ -121,7 +119,7 @@ NARROWED = frozenset(
         P.ORGANISATION_READ, P.PROJECTS_READ, P.MEMBERS_READ, P.MEMBERS_WRITE, P.SERVICE_ACCOUNTS_READ,
         P.SERVICE_ACCOUNTS_WRITE, P.SYSTEMS_READ, P.SYSTEMS_WRITE, P.ADMIN_KEYS_READ, P.ADMIN_KEYS_WRITE, P.KEYS_READ,
         P.KEYS_WRITE, P.ROTATIONS_READ, P.ROTATIONS_WRITE, P.TIERS_READ, P.QUOTAS_READ, P.QUOTAS_WRITE, P.MODELS_READ,
-        P.USAGE_READ, P.REQUESTS_READ, P.EVENTS_READ, P.OPERATIONS_READ, P.OPERATIONS_WRITE,
+        P.USAGE_READ, P.REQUESTS_READ, P.EVENTS_READ, P.OPERATIONS_READ,
     }
 )  # fmt: skip
 

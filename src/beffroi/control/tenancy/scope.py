@@ -35,10 +35,11 @@ from beffroi.control.tenancy.statements import HOW, How, TenantInsert, TenantUpd
 from beffroi.core.errors import BadRequest, Conflict, ObjectNotFound, PermissionDenied, PreconditionFailed
 from beffroi.store import tables as t
 from beffroi.store.engine import reading
+from beffroi.store.tables import DEFAULT
 
 _SAID = "beffroi.organisation"
 _SAY = text(f"SELECT set_config('{_SAID}', :name, true)")
-EVERY = "*"  # of an operator: all organisations; of a row: the house's own
+EVERY = events.HOUSE  # of an operator: all organisations; of a row: the house's own
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -64,6 +65,18 @@ class Actor(msgspec.Struct, frozen=True):
     def permissions(self) -> frozenset[Permission]:
         """All that it may do in its organisation."""
         return allowed(self.role, narrowed=bool(self.project), only=self.only)
+
+    def acts_in(self, asked: str | None) -> str:
+        """The organisation acted on: its own; an operator's is the one that he names, or `default`.
+
+        Raises:
+            PermissionDenied: it may not act there.
+        """
+        if self.organisation == EVERY:
+            return DEFAULT if asked is None else asked
+        if asked not in (None, self.organisation):
+            raise PermissionDenied(f"{self.name} may act in the organisation `{self.organisation}` alone")
+        return self.organisation
 
     def may(self, permission: Permission) -> bool:
         """Whether it may do that."""
@@ -97,11 +110,9 @@ class Scope:
     """
 
     def __init__(self, connection: Connection, actor: Actor, organisation: str, *, keeper: str = "") -> None:
-        if actor.organisation not in (EVERY, organisation):
-            raise PermissionDenied(f"{actor.name} may act in the organisation `{actor.organisation}` alone")
         self.connection = connection
         self.actor = actor
-        self.organisation = organisation
+        self.organisation = actor.acts_in(organisation)
         self.keeper = keeper
         self._announce()
 

@@ -21,6 +21,8 @@ Id = Annotated[str, Meta(max_length=60, pattern=r"^[A-Za-z0-9_-]*$")]
 Sentence = Annotated[str, Meta(min_length=1, max_length=2000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]+$")]
 Email = Annotated[str, Meta(max_length=254, pattern=r"^[^\s@\x00-\x1f\x7f]+@[^\s@\x00-\x1f\x7f]+$")]
 Address = Annotated[str, Meta(min_length=2, max_length=50)]
+Alias = Annotated[str, Meta(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
+State = Annotated[str, Meta(pattern="^(active|suspended)$")]
 Days = Annotated[int, Meta(ge=1, le=36_500)]
 
 
@@ -124,16 +126,16 @@ class MemberAsk(Struct, frozen=True, forbid_unknown_fields=True):
 
     email: Email
     role: Role
-    name: Annotated[str, Meta(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+    name: Alias = ""
     project: Id = ""
 
 
 class MemberChange(Struct, frozen=True, forbid_unknown_fields=True):
     """What is to be different; `state`: active or suspended."""
 
-    name: Annotated[str, Meta(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")] | UnsetType = UNSET
+    name: Alias | UnsetType = UNSET
     role: Role | UnsetType = UNSET
-    state: Annotated[str, Meta(pattern="^(active|suspended)$")] | UnsetType = UNSET
+    state: State | UnsetType = UNSET
 
 
 class Member(Kept, frozen=True, kw_only=True):
@@ -159,7 +161,7 @@ class AccountChange(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Name | UnsetType = UNSET
     role: Role | UnsetType = UNSET
-    state: Annotated[str, Meta(pattern="^(active|suspended)$")] | UnsetType = UNSET
+    state: State | UnsetType = UNSET
 
 
 class Account(Kept, frozen=True, kw_only=True):
@@ -191,7 +193,7 @@ class SystemChange(Struct, frozen=True, forbid_unknown_fields=True):
     purpose: Sentence | UnsetType = UNSET
     owner: Name | UnsetType = UNSET
     models: Models | UnsetType = UNSET
-    state: Annotated[str, Meta(pattern="^(active|suspended)$")] | UnsetType = UNSET
+    state: State | UnsetType = UNSET
 
 
 class System(Kept, frozen=True, kw_only=True):

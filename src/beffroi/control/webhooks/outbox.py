@@ -64,27 +64,9 @@ def _waiting(connection: Connection, webhook: str) -> int:
     return int(connection.scalar(select(func.count()).select_from(some)) or 0)
 
 
-def described(
-    *,
-    event: str,
-    action: str,
-    at_ns: int,
-    actor: str,
-    subject: str,
-    before: Any,
-    after: Any,
-    organisation: str,
-    project: str,
-) -> dict[str, Any]:
-    """The body of a delivery: who did what to what. `id` is that of the event, the same for every webhook."""
-    return {
-        "id": event,
-        "type": action,
-        "at": stamp(at_ns),
-        "organisation": organisation,
-        "project": project,
-        "actor": actor,
-        "subject": subject,
-        "before": before,
-        "after": after,
+def described(event: dict[str, Any]) -> dict[str, Any]:
+    """The body of a delivery, from a row of `events`: who did what to what. `id` is the same for every webhook."""
+    same = ("organisation", "project", "actor", "subject", "before", "after")
+    return {"id": event["id"], "type": event["action"], "at": stamp(event["at_ns"])} | {
+        name: event[name] for name in same
     }

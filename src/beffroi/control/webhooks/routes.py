@@ -55,17 +55,18 @@ async def test(call: Call) -> Tested:
     """Deliver an event that nothing has caused."""
     row = await call.read(lambda scope: service.find(scope, call.path["id"]))
     identifier = new_id("dlv")
-    payload = outbox.described(
-        event=new_id("evt"),
-        action=TEST,
-        at_ns=time.time_ns(),
-        actor=call.actor.id,
-        subject=row.id,
-        before=None,
-        after=None,
-        organisation=row.organisation,
-        project="",
-    )
+    event = {
+        "id": new_id("evt"),
+        "at_ns": time.time_ns(),
+        "actor": call.actor.id,
+        "action": TEST,
+        "subject": row.id,
+        "before": None,
+        "after": None,
+        "organisation": row.organisation,
+        "project": "",
+    }
+    payload = outbox.described(event)
     outcome = await call.house.courier.send(row.url, row.secret, row.id, identifier, TEST, payload)
     return Tested(not outcome.fault, identifier, outcome.status, outcome.fault, outcome.milliseconds)
 

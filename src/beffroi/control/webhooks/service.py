@@ -57,7 +57,7 @@ def change(scope: Scope, identifier: str, ask: WebhookChange, if_match: int | No
     """Change one.
 
     Raises:
-        ObjectNotFound: there is none. RevisionChanged: not that revision. BadRequest: as `create`.
+        ObjectNotFound: there is none. PreconditionFailed: not that revision. BadRequest: as `create`.
     """
     scope.need_one(Permission.WEBHOOKS_WRITE)
     row = scope.find(webhooks, identifier, "webhook")

@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 
 from beffroi.control.rotation.stores.port import Place, StoreFault, StoreSettings
-from beffroi.control.snapshots import replace_file
+from beffroi.store.files import replace_file
 
 _LONGEST = 4096
 
