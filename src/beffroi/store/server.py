@@ -32,7 +32,7 @@ POOL, MORE = 6, 6  # connections kept, and those that a rush may add; of each re
 _MIGRATING_S = 300  # how long a start waits for another one that migrates
 # Numbers of advisory locks, of this program's own choosing: "BEFF" and a count.
 _OWN = 0x42454646
-MIGRATION, ACTS, JOBS = (_OWN << 8) + 1, (_OWN << 8) + 2, (_OWN << 8) + 3
+MIGRATION, ACTS = (_OWN << 8) + 1, (_OWN << 8) + 2
 SSL_MODES = ("disable", "require", "verify-full")
 
 
