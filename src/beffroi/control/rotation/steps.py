@@ -143,7 +143,7 @@ def _ended(scope: Scope, rotation: Row[Any], old: Row[Any], why: str) -> Row[Any
 
 
 def cancel(scope: Scope, rotation: Row[Any], why: str) -> Row[Any]:
-    """Give a rotation up. A successor that nobody got is revoked: it must not lie about."""
+    """Give a rotation up; whoever does has revoked the successor that nobody got: it must not lie about."""
     key = scope.find(keys, rotation.key_id, "key")
     values = {"state": "cancelled", "next_at": book.NEVER, "link_hash": "", "sealed": None, "sealed_until": None}
     rotation = book.move(scope, rotation, fault=why, **values)
