@@ -27,7 +27,8 @@ from beffroi.core.errors import Conflict, InternalError
 from beffroi.core.ids import new_id
 from beffroi.core.locks import is_held
 from beffroi.store.copy import NotSound
-from beffroi.store.engine import HEAD, is_server
+from beffroi.store.engine import HEAD
+from beffroi.store.server import is_server
 from beffroi.telemetry import logs
 
 log = logs.Logger("control.backups")
