@@ -219,9 +219,12 @@ static const unsigned char *value(Chat *chat, enum Kind kind, const unsigned cha
             else chat->completion_bound = bound;
             return p;
         }
-        case N:
-            chat->n = (int)json_count(digits);
-            return chat->n >= 1 && chat->n <= 128 ? p : NULL;
+        case N: {
+            int64_t copies = json_count(digits);
+            if (copies < 1 || copies > 128) return NULL;
+            chat->n = (int)copies;
+            return p;
+        }
         case TEMPERATURE:
             return json_between(digits, 0, 2) ? p : NULL;
         case TOP_P:

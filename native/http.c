@@ -49,6 +49,31 @@ static int64_t length_of(Span digits) {
     return json_count(digits);
 }
 
+/* What a header means in requests and answers alike: 1 nothing that matters, 0 it makes the message one that is not plain.
+ * Takes the media type and the length where it is one of those. */
+static int is_plain(Span name, Span value, Span *type, int64_t *length) {
+    switch (name.size) {
+        case 7:
+            return !(LIKE(name, "upgrade") || LIKE(name, "trailer"));
+        case 10:
+            return !LIKE(name, "connection") || LIKE(value, "keep-alive");
+        case 12:
+            if (!LIKE(name, "content-type")) return 1;
+            if (type->at != NULL) return 0;
+            *type = value;
+            return 1;
+        case 14:
+            if (!LIKE(name, "content-length")) return 1;
+            if (*length >= 0) return 0;
+            *length = length_of(value);
+            return *length >= 0;
+        case 16:
+            return !LIKE(name, "proxy-connection");
+        default:
+            return 1;
+    }
+}
+
 static PyObject *bytes_of(Span span) { return PyBytes_FromStringAndSize((const char *)span.at, span.size); }
 
 static int expect(Py_ssize_t count, Py_ssize_t wanted, const char *usage) {
@@ -79,9 +104,9 @@ PyObject *read_request(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ss
         if (end - p < 2) Py_RETURN_NONE;
         if (p[0] == '\r' && p[1] == '\n') break;
         p = header(p, end, &name, &value);
-        if (p == NULL || ++headers > limits[1]) Py_RETURN_NONE;
+        if (p == NULL || ++headers > limits[1] || !is_plain(name, value, &type, &length)) Py_RETURN_NONE;
         switch (name.size) {
-            case 2: /* te */
+            case 2:
                 if (LIKE(name, "te")) Py_RETURN_NONE;
                 break;
             case 4:
@@ -93,36 +118,17 @@ PyObject *read_request(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ss
             case 6:
                 if (LIKE(name, "expect")) Py_RETURN_NONE;
                 break;
-            case 7:
-                if (LIKE(name, "upgrade") || LIKE(name, "trailer")) Py_RETURN_NONE;
-                break;
-            case 10:
-                if (LIKE(name, "connection") && !LIKE(value, "keep-alive")) Py_RETURN_NONE;
-                break;
-            case 12:
-                if (LIKE(name, "content-type")) {
-                    if (type.at != NULL) Py_RETURN_NONE;
-                    type = value;
-                }
-                break;
             case 13:
                 if (LIKE(name, "authorization")) {
                     if (authorization.at != NULL) Py_RETURN_NONE;
                     authorization = value;
                 }
                 break;
-            case 14:
-                if (LIKE(name, "content-length")) {
-                    if (length >= 0) Py_RETURN_NONE;
-                    length = length_of(value);
-                    if (length < 0) Py_RETURN_NONE;
-                }
-                break;
             case 15:
                 if (LIKE(name, "x-forwarded-for")) Py_RETURN_NONE;
                 break;
             case 16:
-                if (LIKE(name, "content-encoding") || LIKE(name, "proxy-connection")) Py_RETURN_NONE;
+                if (LIKE(name, "content-encoding")) Py_RETURN_NONE;
                 break;
             case 17:
                 if (LIKE(name, "transfer-encoding")) Py_RETURN_NONE;
@@ -200,43 +206,16 @@ PyObject *read_answer(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
         if (most - p < 2) Py_RETURN_NONE;
         if (p[0] == '\r' && p[1] == '\n') break;
         p = header(p, most, &name, &value);
-        if (p == NULL) Py_RETURN_NONE;
-        switch (name.size) {
-            case 7:
-                if (LIKE(name, "upgrade") || LIKE(name, "trailer")) Py_RETURN_NONE;
-                break;
-            case 10:
-                if (LIKE(name, "connection") && !LIKE(value, "keep-alive")) Py_RETURN_NONE;
-                break;
-            case 12:
-                if (LIKE(name, "content-type")) {
-                    if (type.at != NULL) Py_RETURN_NONE;
-                    type = value;
-                }
-                break;
-            case 14:
-                if (LIKE(name, "content-length")) {
-                    if (length >= 0 || chunked) Py_RETURN_NONE;
-                    length = length_of(value);
-                    if (length < 0) Py_RETURN_NONE;
-                }
-                break;
-            case 16:
-                if (LIKE(name, "proxy-connection")) Py_RETURN_NONE;
-                break;
-            case 17:
-                if (LIKE(name, "transfer-encoding")) {
-                    if (length >= 0 || chunked || !LIKE(value, "chunked")) Py_RETURN_NONE;
-                    chunked = 1;
-                }
-                break;
-            default:
-                break;
+        if (p == NULL || !is_plain(name, value, &type, &length)) Py_RETURN_NONE;
+        if (LIKE(name, "transfer-encoding")) {
+            if (chunked || !LIKE(value, "chunked")) Py_RETURN_NONE;
+            chunked = 1;
         }
     }
     p += 2;
     PyObject *body;
     if (chunked) {
+        if (length >= 0) Py_RETURN_NONE; /* told twice, and perhaps differently */
         body = unchunked(p, end);
     } else {
         if (length <= 0 || end - p != length) Py_RETURN_NONE;

@@ -46,6 +46,10 @@ NUMBERS = (
     1_000_000_000,
     1_000_000_001,
     10**20,
+    2**31,
+    2**32 + 1,  # one, to whoever keeps but half of it
+    2**64 + 1,
+    10**14 + 1,
     True,
 )
 ANYTHING = (None, True, False, "x", "", [], {}, [1, [2, {"a": None}]], {"a": {"b": [0]}}, *NUMBERS)
@@ -124,6 +128,9 @@ def test_plain_requests_are_taken(kernel: Kernel, sent: dict[str, Any], spaces: 
         chat(Model="m"),
         chat(model=""),
         chat(n=0),
+        chat(n=129),
+        chat(n=2**32 + 1),
+        chat(n=2**64 + 1),
         chat(temperature=2.5),
         chat(max_tokens=0),
         chat(messages=[]),

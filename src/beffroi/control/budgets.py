@@ -22,6 +22,7 @@ from beffroi.core.clock import SystemClock
 from beffroi.core.errors import CountersUnavailable
 from beffroi.core.snapshot import KeyRecord, Limits, QuotaRecord
 from beffroi.gateway.quota.books import MappedBooks
+from beffroi.gateway.quota.port import Books
 from beffroi.gateway.quota.scopes import Account, Scopes, account_of, in_force, quota_account
 from beffroi.gateway.quota.terms import Busy, LimitUse, Spent, has_money
 from beffroi.store.tables import exchanges as e
@@ -52,7 +53,7 @@ class Budgets:
     ) -> None:
         self._lock = threading.Lock()
         self._fleet = _fleet(valkey, zone)
-        self._books = self._fleet or MappedBooks(data / "counters.bin", clock=SystemClock(), zone=zone)
+        self._books: Books = self._fleet or MappedBooks(data / "counters.bin", clock=SystemClock(), zone=zone)
         self._scopes = Scopes(quotas)
         self._waiting: deque[tuple[Account, int, int]] = deque(maxlen=WAITING)
 
@@ -127,8 +128,8 @@ class Budgets:
         with self._lock:
             return self._books.usage(account)
 
-    def end_users(self, slot: int) -> int:
-        """How many end users of a quota have counters of their own now."""
+    def end_users(self, slot: int) -> int | None:
+        """See `port.Books`."""
         with self._lock:
             return self._books.end_users(slot)
 

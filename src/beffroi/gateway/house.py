@@ -64,18 +64,17 @@ class View:
 
 
 class Keys:
-    """The key table: public id → record, the quotas by id, the peppers, and which tenants are closed.
+    """The key table: public id → record, the peppers, and which tenants are closed. Quotas are the counters' to know.
 
     `networks`: the address lists of keys that were used since they last changed, compiled, by key id.
     """
 
-    __slots__ = ("by_public", "closed", "networks", "peppers", "quotas", "revision")
+    __slots__ = ("by_public", "closed", "networks", "peppers", "revision")
 
     def __init__(self, base: KeyBase) -> None:
         self.revision = base.revision
         self.peppers = dict(base.peppers)
         self.by_public: dict[bytes, KeyRecord] = {key.public.encode(): key for key in base.keys}
-        self.quotas = {quota.id: quota for quota in base.quotas}
         self.closed = base.closed
         self.networks: dict[str, Networks] = {}
 
@@ -92,10 +91,6 @@ class Keys:
         if delta.remove:
             gone = set(delta.remove)
             self.by_public = {public: key for public, key in self.by_public.items() if key.id not in gone}
-        for quota in delta.quotas:
-            self.quotas[quota.id] = quota
-        for quota_id in delta.remove_quotas:
-            self.quotas.pop(quota_id, None)
         if delta.closed is not None:
             self.closed = delta.closed
         self.revision = delta.revision
@@ -118,7 +113,6 @@ class House:
         self.keys = keys
         self.journal = journal
         self.counters = counters
-        counters.know(keys.quotas.values())
         self.metrics = metrics
         self.clock = clock
         self.loop = loop
@@ -130,7 +124,7 @@ class House:
         self.active: set[Exchange] = set()
         self.refused: dict[str, int] = {}
         self.draining = False
-        self.stale = False  # the key table is older than it may be (gateway.standing)
+        self.stale = False  # the key table is older than it may be (gateway.deadlines)
         self.tick = clock.mono_ns() / 1e9
         self.date = http.date_line()
         self.view = self._compile(config)

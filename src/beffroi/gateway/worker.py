@@ -24,7 +24,7 @@ from beffroi.core.clock import SystemClock
 from beffroi.core.errors import AuthenticationError, Draining
 from beffroi.core.snapshot import Config, KeyBase, KeyDelta
 from beffroi.core.state import load_config, load_keys
-from beffroi.gateway import standing
+from beffroi.gateway import deadlines
 from beffroi.gateway.flow import handle
 from beffroi.gateway.house import House, Keys
 from beffroi.gateway.journal.spool import Journal
@@ -61,9 +61,11 @@ class Worker:
         counters = self._counters(metrics, clock, config.settings.time_zone)
         # A settlement's counters are written in the journal's turn: together, and before the last byte leaves.
         journal = Journal(self.data / "journal", worker=number, boot=boot, loop=loop, before_then=counters.gather())
-        self.house = House(config, Keys(load_keys(self.data)), journal, counters, metrics, clock, loop)
-        self._standing = standing.Watch(self.data, self.house)
-        self._standing.look()
+        base = load_keys(self.data)
+        counters.know(base.quotas)
+        self.house = House(config, Keys(base), journal, counters, metrics, clock, loop)
+        self._deadlines = deadlines.Watch(self.data, self.house)
+        self._deadlines.look()
         self.connections: set[ClientConnection] = set()
         self.link = Link(self, path=self.data / "bus.sock", worker=number, boot=boot, loop=loop)
         self._stopping = asyncio.Event()
@@ -220,7 +222,7 @@ class Worker:
         late = self.loop.time() - self._due
         self.house.metrics.loop_lag_us = max(0, int(late * 1e6))
         sweep(self)
-        self._standing.look()
+        self._deadlines.look()
         self.house.counters.pay()
         if self._tls is not None:
             self._renew()

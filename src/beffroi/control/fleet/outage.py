@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long this machine may go on without the fleet's database: two deadlines, moved on for as long as it answers.
 
-In: when changes were last followed and the journal last shipped. Out: the file `standing`, which workers keep to by
+In: when changes were last followed and the journal last shipped. Out: the file `deadlines`, which workers keep to by
 themselves; control may end, or the machine start anew, and the deadlines stand.
 """
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from beffroi.control.fleet.follower import Follower
 from beffroi.control.fleet.terms import Fleet
 from beffroi.control.shipping import Shipper
-from beffroi.core import standing
-from beffroi.core.standing import Standing, in_seconds
+from beffroi.core import deadlines
+from beffroi.core.deadlines import Deadlines, in_seconds
 from beffroi.telemetry import logs
 
 EVERY = 2.0  # seconds between two writes, and no more than a quarter of what they allow
@@ -28,7 +28,7 @@ class Outage:
         self._fleet = fleet
         self._follower = follower
         self._shipper = shipper
-        self._boot = standing.boot()
+        self._boot = deadlines.boot()
 
     async def run(self) -> None:
         """Write until cancelled. A disk that does not take it leaves the deadlines as they are, on the safe side."""
@@ -46,4 +46,4 @@ class Outage:
         now, fleet = time.monotonic(), self._fleet
         keys = in_seconds(fleet.trust_keys - (now - synced))
         journal = in_seconds(fleet.hold_journal - (now - shipped))
-        standing.write(self._data, Standing(self._boot, keys, journal, fleet.hold_journal_bytes))
+        deadlines.write(self._data, Deadlines(self._boot, keys, journal, fleet.hold_journal_bytes))

@@ -137,7 +137,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     """What is used of a quota now.
 
     Attributes:
-        end_users: how many have counters of their own; null: they are not counted apart.
+        end_users: how many have counters of their own; null: they are not counted apart, or several machines count them together.
         uses: of one end user where he is named (`?end_user=`); of those that share one set of counters where he is not.
     """
 

@@ -34,6 +34,8 @@ from beffroi.gateway.quota.terms import (
     Plan,
     Ticket,
     Used,
+    cap,
+    capped,
     is_hard,
     limited,
 )
@@ -122,7 +124,7 @@ class MappedCounters(MappedBooks):
         if plan is not None and not plan.limited:
             return NO_TICKET
         if not 0 <= ask.tokens | ask.output <= TOKEN_CAP or not 0 <= ask.bound | ask.estimate <= MONEY_CAP:
-            ask = _capped(ask)
+            ask = capped(ask)
         if self._arrears:
             self._pay_some()
         if plan is None:
@@ -162,7 +164,7 @@ class MappedCounters(MappedBooks):
         held = {(each.plan.table, each.plan.slot): each for each in (ticket, *ticket.rest) if each.plan is not None}
         plans = self._with_users(course, plans, end_user)
         fresh = tuple(plan for plan in plans if (plan.table, plan.slot) not in held)
-        taken = self._lock_and_take(fresh, _capped(ask)) if fresh else None
+        taken = self._lock_and_take(fresh, capped(ask)) if fresh else None
         wanted = {(plan.table, plan.slot) for plan in plans}
         members = [each for name, each in held.items() if name in wanted]
         tightest = ticket.tightest
@@ -193,7 +195,7 @@ class MappedCounters(MappedBooks):
         ticket.open = False
         tokens, output, cost = used.tokens, used.output, used.cost
         if not 0 <= tokens | output <= TOKEN_CAP or not 0 <= cost <= MONEY_CAP:
-            tokens, output, cost = _cap(tokens, TOKEN_CAP), _cap(output, TOKEN_CAP), _cap(cost, MONEY_CAP)
+            tokens, output, cost = cap(tokens, TOKEN_CAP), cap(output, TOKEN_CAP), cap(cost, MONEY_CAP)
         if ticket.local:
             for each in (ticket, *ticket.rest):
                 self._settle_alone(each, tokens, output, cost)
@@ -372,17 +374,3 @@ class MappedCounters(MappedBooks):
 def _name(end_user: str | None) -> str:
     """Requests that name nobody count as one end user."""
     return (end_user or "")[:NAME_CHARS]
-
-
-def _cap(value: int, cap: int) -> int:
-    return min(max(value, 0), cap)
-
-
-def _capped(ask: Ask) -> Ask:
-    """A count or a price beyond reason; a hard budget is smaller than the cap, so it refuses what was capped."""
-    return Ask(
-        tokens=_cap(ask.tokens, TOKEN_CAP),
-        output=_cap(ask.output, TOKEN_CAP),
-        bound=_cap(ask.bound, MONEY_CAP),
-        estimate=_cap(ask.estimate, MONEY_CAP),
-    )

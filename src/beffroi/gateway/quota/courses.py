@@ -5,6 +5,7 @@ In: keys, models, the quotas of the snapshot, the worker's clock. Out: accounts,
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -36,20 +37,46 @@ class Course(msgspec.Struct, frozen=True):
         return self.accounts + tuple(quota_account(quota, limits, end_user) for quota, limits in self.users)
 
 
+class Counted(NamedTuple):
+    """What requests of one key for one model count in at a moment.
+
+    Attributes:
+        accounts, users, needs: as `Course`, accounts in no order.
+        quotas: whether there is any that could come to concern them; following: when the next term begins (Unix seconds).
+    """
+
+    accounts: list[Account]
+    users: list[tuple[QuotaRecord, Limits]]
+    needs: Needs
+    quotas: bool
+    following: int
+
+
+def counted(scopes: Scopes, key: KeyRecord, model: str, wall_s: int) -> Counted:
+    """The same for every backend; terms are read at `wall_s` (Unix seconds)."""
+    accounts = [account_of(key)] if limited(key.limits) else []
+    users: list[tuple[QuotaRecord, Limits]] = []
+    hard, soft, next_s = is_hard(key.limits), key.limits.soft_budget is not None, NEVER
+    matching = scopes.matching(key.organisation, key.project, key.slot, model)
+    for quota in matching:
+        limits, _, following = in_force(quota, wall_s)
+        next_s = min(next_s, following)
+        if not limited(limits):
+            continue
+        hard, soft = hard or is_hard(limits), soft or limits.soft_budget is not None
+        if quota.each_end_user:
+            users.append((quota, limits))
+        else:
+            accounts.append(quota_account(quota, limits))
+    return Counted(accounts, users, Needs(hard, soft), bool(matching), next_s)
+
+
 class Courses:
     """The quotas as one worker knows them."""
 
     def __init__(self, time: Timebase) -> None:
         self._time = time
         self._scopes = Scopes()
-
-    def __len__(self) -> int:
-        return len(self._scopes)
-
-    @property
-    def has_end_users(self) -> bool:
-        """Whether any quota counts end users apart."""
-        return any(quota.each_end_user for quota in self._scopes)
 
     def know(self, quotas: Iterable[QuotaRecord]) -> None:
         """All there are."""
@@ -75,20 +102,9 @@ class Courses:
         tick = self._time.tick()
         drift_ns = self._time.wall(0)
         wall_s = (tick * TICK_NS + drift_ns) // SECOND
-        accounts = [account_of(key)] if limited(key.limits) else []
-        users: list[tuple[QuotaRecord, Limits]] = []
-        hard, soft, until = is_hard(key.limits), key.limits.soft_budget is not None, NEVER
-        for quota in self._scopes.matching(key.organisation, key.project, key.slot, model):
-            limits, _, following = in_force(quota, wall_s)
-            until = min(until, tick + AGAIN_TICKS)
-            if following != NEVER:
-                until = min(until, -(-(following * SECOND - drift_ns) // TICK_NS))
-            if not limited(limits):
-                continue
-            hard, soft = hard or is_hard(limits), soft or limits.soft_budget is not None
-            if quota.each_end_user:
-                users.append((quota, limits))
-            else:
-                accounts.append(quota_account(quota, limits))
+        accounts, users, needs, quotas, following = counted(self._scopes, key, model, wall_s)
+        until = tick + AGAIN_TICKS if quotas else NEVER
+        if following != NEVER:
+            until = min(until, -(-(following * SECOND - drift_ns) // TICK_NS))
         accounts.sort(key=lambda account: account.slot)
-        return Course(tuple(accounts), tuple(users), Needs(hard, soft), until)
+        return Course(tuple(accounts), tuple(users), needs, until)

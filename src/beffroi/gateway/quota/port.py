@@ -150,3 +150,15 @@ class Books(Protocol):
     def usage(self, account: Account) -> tuple[LimitUse, ...]:
         """Every limit of an account, as it stands now."""
         ...
+
+    def end_users(self, slot: int) -> int | None:
+        """How many end users of a quota have counters of their own now; None: nobody counts them."""
+        ...
+
+    def flush(self) -> None:
+        """Bring to the disk what is kept on this machine; may block."""
+        ...
+
+    def close(self) -> None:
+        """Let go."""
+        ...

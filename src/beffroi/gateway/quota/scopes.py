@@ -90,10 +90,6 @@ class Scopes:
     def __iter__(self) -> Iterator[QuotaRecord]:
         return iter(self._by_id.values())
 
-    def get(self, quota_id: str) -> QuotaRecord | None:
-        """A quota by its id."""
-        return self._by_id.get(quota_id)
-
     def put(self, quota: QuotaRecord) -> QuotaRecord | None:
         """Take a new quota, or one that has changed; the one before."""
         before = self.drop(quota.id)

@@ -188,6 +188,18 @@ class Owed(msgspec.Struct, gc=False):
     output: int = 0
 
 
+def cap(value: int, most: int) -> int:
+    """At least nothing, and no more than `most`."""
+    return min(max(value, 0), most)
+
+
+def capped(ask: Ask) -> Ask:
+    """A count or a price beyond reason; a hard budget is smaller than the cap, so it refuses what was capped."""
+    return Ask(
+        cap(ask.tokens, TOKEN_CAP), cap(ask.output, TOKEN_CAP), cap(ask.bound, MONEY_CAP), cap(ask.estimate, MONEY_CAP)
+    )
+
+
 def limited(limits: Limits) -> bool:
     """Whether any limit is set."""
     return any(limit is not None for limit in limits_of(limits)) or limits.concurrency is not None or has_money(limits)

@@ -120,9 +120,8 @@ class FleetBooks:
                 shown.append(_use(name, budget, self._account(fields, each) + fields.get(held, 0), resets))
         return tuple(shown)
 
-    def end_users(self, slot: int) -> int:  # noqa: ARG002 - the port's
-        """How many end users of a quota have counters of their own: nobody counts them here, there is no table that fills."""
-        return 0
+    def end_users(self, slot: int) -> None:
+        """See `port.Books`: nobody counts them here, there is no table that fills."""
 
     def flush(self) -> None:
         """Nothing is kept here."""

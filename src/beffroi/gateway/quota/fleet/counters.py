@@ -23,7 +23,7 @@ from beffroi.gateway.quota.fleet.refusals import Found, refusal
 from beffroi.gateway.quota.fleet.ticket import FleetTicket, take, tightest
 from beffroi.gateway.quota.fleet.wire import INPUT, OUTPUT, REQUESTS, TOKENS, Names
 from beffroi.gateway.quota.port import Held, Needs
-from beffroi.gateway.quota.terms import MONEY_CAP, TOKEN_CAP, Ask, Busy, Used
+from beffroi.gateway.quota.terms import MONEY_CAP, TOKEN_CAP, Ask, Busy, Used, cap, capped
 from beffroi.telemetry.metrics import FleetMetrics
 
 WORD_NS = 10_000_000  # for so long the centre's word holds for others who ask the same
@@ -93,7 +93,7 @@ class FleetCounters:
         leases = lane.leases if not lane.each else self._lanes.of_end_user(lane, end_user)
         tokens, output, bound, estimate = ask.tokens, ask.output, ask.bound, ask.estimate
         if not 0 <= tokens | output <= TOKEN_CAP or not 0 <= bound | estimate <= MONEY_CAP:
-            ask = _capped(ask)
+            ask = capped(ask)
             tokens, output, bound, estimate = ask.tokens, ask.output, ask.bound, ask.estimate
         inputs = tokens - output
         for lease in leases:
@@ -136,11 +136,7 @@ class FleetCounters:
         ask = ticket.ask
         tokens, output, cost = used.tokens, used.output, used.cost
         if not 0 <= tokens | output <= TOKEN_CAP or not 0 <= cost <= MONEY_CAP:
-            tokens, output, cost = (
-                min(max(tokens, 0), TOKEN_CAP),
-                min(max(output, 0), TOKEN_CAP),
-                min(max(cost, 0), MONEY_CAP),
-            )
+            tokens, output, cost = cap(tokens, TOKEN_CAP), cap(output, TOKEN_CAP), cap(cost, MONEY_CAP)
         more, more_output = tokens - ask.tokens, output - ask.output
         bound, estimate, at_ms = ask.bound, ask.estimate, ticket.at_ms
         for lease in ticket.leases:
@@ -194,8 +190,8 @@ class FleetCounters:
         return self._alone(leases, ask)
 
     def gather(self) -> Callable[[], None]:
-        """See `port.Counters`: what was returned is on its way before anybody can hear of a settlement."""
-        return self._desk.hurry
+        """See `port.Counters`: a settlement is noted at once and told with the next call, so there is nothing to end a turn with."""
+        return _nothing
 
     def pay(self) -> int:
         """See `port.Counters`: a timer of its own does the upkeep."""
@@ -311,6 +307,10 @@ class FleetCounters:
             self._desk.recall(lease)
 
 
+def _nothing() -> None:
+    pass
+
+
 def _need_of(ask: Ask, code: str) -> int:
     """How much of what a refusal is about a request needs."""
     if (code[0] == "r" and code != "rebuilding") or code == "concurrency":
@@ -320,15 +320,3 @@ def _need_of(ask: Ask, code: str) -> int:
     if code == "soft_budget":
         return ask.estimate
     return {"t": ask.tokens, "i": ask.tokens - ask.output}.get(code[0], ask.output)
-
-
-def _capped(ask: Ask) -> Ask:
-    def cap(value: int, most: int) -> int:
-        return min(max(value, 0), most)
-
-    return Ask(
-        tokens=cap(ask.tokens, TOKEN_CAP),
-        output=cap(ask.output, TOKEN_CAP),
-        bound=cap(ask.bound, MONEY_CAP),
-        estimate=cap(ask.estimate, MONEY_CAP),
-    )

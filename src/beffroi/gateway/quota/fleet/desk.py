@@ -111,9 +111,6 @@ class Desk:
                 self._syncs[lease] = None
         self._kick()
 
-    def hurry(self) -> None:
-        """End of a turn of the loop: nothing to do, what was kicked runs in the next."""
-
     def upkeep(self, *, trusted: bool) -> None:
         """See `FleetCounters.upkeep`; `trusted`: leases of hard budgets may still be used."""
         now = self._clock.mono_ns()

@@ -7,11 +7,12 @@ In: quotas, keys, models, end users. Out: leases, the same object for the same s
 from collections.abc import Callable, Iterable
 
 from beffroi.core.errors import CountersUnavailable
-from beffroi.core.snapshot import NO_LIMITS, KeyDelta, KeyRecord, Limits, QuotaRecord
+from beffroi.core.snapshot import KeyDelta, KeyRecord, Limits, QuotaRecord
+from beffroi.gateway.quota.courses import counted
 from beffroi.gateway.quota.fleet.lease import Lease
 from beffroi.gateway.quota.fleet.wire import Names, Rule
 from beffroi.gateway.quota.port import Needs
-from beffroi.gateway.quota.scopes import NEVER, Account, Scopes, account_of, in_force, quota_account
+from beffroi.gateway.quota.scopes import Account, Scopes, quota_account
 
 LANES = 1 << 16
 LEASES = 1 << 17
@@ -86,22 +87,7 @@ class Lanes:
             self.known.clear()
 
     def _make(self, key: KeyRecord, model: str) -> Lane:
-        accounts: list[Account] = [account_of(key)] if key.limits != NO_LIMITS else []
-        each, until, all_limits = [], NEVER, [key.limits]
-        for quota in self._scopes.matching(key.organisation, key.project, key.slot, model):
-            limits, _, following = in_force(quota, self.wall_s)
-            until = min(until, following)
-            if limits == NO_LIMITS:
-                continue
-            all_limits.append(limits)
-            if quota.each_end_user:
-                each.append((quota, limits))
-            else:
-                accounts.append(quota_account(quota, limits))
-        needs = Needs(
-            any(limits.hard_budget is not None or limits.monthly_cap is not None for limits in all_limits),
-            any(limits.soft_budget is not None for limits in all_limits),
-        )
+        accounts, each, needs, _, until = counted(self._scopes, key, model, self.wall_s)
         lane = Lane(key, tuple(map(self._lease, accounts)), tuple(each), needs, until)
         if len(self.known) >= LANES:
             self.known.clear()

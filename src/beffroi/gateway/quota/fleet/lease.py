@@ -10,7 +10,7 @@ from typing import Any
 
 from beffroi.gateway.quota.fleet.house_time import HouseTime
 from beffroi.gateway.quota.fleet.share import LocalShare
-from beffroi.gateway.quota.fleet.wire import BOUND, ESTIMATE, INPUT, OUTPUT, TOKENS, Rule, Told
+from beffroi.gateway.quota.fleet.wire import BOUND, ESTIMATE, INPUT, MINUTE_MS, OUTPUT, TOKENS, Rule, Told
 from beffroi.gateway.quota.scopes import Account
 from beffroi.gateway.quota.terms import Ask
 
@@ -251,7 +251,7 @@ class Lease:
         age = time.now() - self.seen_ms
         sums = []
         for window, _ in self.rule.windows:
-            left = 1.0 - age / window.length_ms if window.slots != 240 else float(age < window.length_ms)
+            left = 1.0 - age / window.length_ms if window.length_ms != MINUTE_MS else float(age < window.length_ms)
             if left > 0 and (lump := int(self.sums.get(window.code, 0) * left)) > 0:
                 sums.append([window.code, lump])
         return [[[period, nano] for period, nano in self.seen.items()], sums]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long this worker may go on without the database of a fleet: closed when a deadline passes, open again when it moves on.
 
-In: the file `standing`, once a second, and what the journal directory holds. Out: `house.stale`, and a journal that takes no
+In: the file `deadlines`, once a second, and what the journal directory holds. Out: `house.stale`, and a journal that takes no
 intents. Keys that are too old are closed because a revocation may not have come; the journal because what it holds is
 not in the ledger, where budgets and accounts are made up. What is in flight is answered and settled all the same.
 """
@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from beffroi.core import standing
+from beffroi.core import deadlines
 from beffroi.telemetry import logs
 
 if TYPE_CHECKING:
@@ -26,21 +26,21 @@ class Watch:
     def __init__(self, data: Path, house: "House") -> None:
         self._data = data
         self._house = house
-        self._boot = standing.boot()
+        self._boot = deadlines.boot()
         self._looks = 0
         self._held = 0
         self._why = ""
 
     def look(self) -> None:
         """Compare the deadlines with the clock."""
-        found = standing.load(self._data)
+        found = deadlines.load(self._data)
         stale, why = False, ""
         if found is not None:
             if self._looks % _EVERY == 0:
                 self._held = held(self._data / "journal")
             self._looks += 1
-            stale = standing.passed(found.keys, found, self._boot)
-            if standing.passed(found.journal, found, self._boot):
+            stale = deadlines.passed(found.keys, found, self._boot)
+            if deadlines.passed(found.journal, found, self._boot):
                 why = "the ledger has not taken in the journal for longer than `server.hold_journal`"
             elif self._held > found.journal_bytes:
                 why = "the journal holds more than `server.hold_journal_bytes` that the ledger has not taken in"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a gateway may go on without its database: two deadlines in a file beside the key table, moved on while all is well.
 
-In: what control knows of the database. Out: `standing`, which every worker reads once a second, whether control runs or not.
+In: what control knows of the database. Out: `deadlines`, which every worker reads once a second, whether control runs or not.
 There is no such file where the database lies on the same machine. Deadlines are counted on the clock that no one can set
 (CLOCK_BOOTTIME), and on the wall clock only for the time after the machine has been started anew.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-FILE = "standing"
+FILE = "deadlines"
 _CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -23,7 +23,7 @@ class Deadline(msgspec.Struct, frozen=True):
     wall: int
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Deadlines(msgspec.Struct, frozen=True):
     """What control last wrote.
 
     Attributes:
@@ -39,7 +39,7 @@ class Standing(msgspec.Struct, frozen=True):
     journal_bytes: int
 
 
-NOTHING = Standing("?", Deadline(0, 0), Deadline(0, 0), 0)  # a file that cannot be read: all deadlines have passed
+NOTHING = Deadlines("?", Deadline(0, 0), Deadline(0, 0), 0)  # a file that cannot be read: all deadlines have passed
 
 
 def boot() -> str:
@@ -56,26 +56,26 @@ def in_seconds(seconds: float) -> Deadline:
     return Deadline(time.clock_gettime_ns(_CLOCK) + ns, time.time_ns() + ns)
 
 
-def write(data: Path, standing: Standing) -> None:
+def write(data: Path, deadlines: Deadlines) -> None:
     """Replace the file; whole, or as it was."""
     temporary = data / f"{FILE}.new"
-    temporary.write_bytes(msgspec.json.encode(standing))
+    temporary.write_bytes(msgspec.json.encode(deadlines))
     temporary.chmod(0o600)
     temporary.rename(data / FILE)
 
 
-def load(data: Path) -> Standing | None:
+def load(data: Path) -> Deadlines | None:
     """What is written there; None: there is no such file, so no deadlines."""
     try:
-        return msgspec.json.decode((data / FILE).read_bytes(), type=Standing)
+        return msgspec.json.decode((data / FILE).read_bytes(), type=Deadlines)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError):
         return NOTHING
 
 
-def passed(deadline: Deadline, standing: Standing, here: str) -> bool:
+def passed(deadline: Deadline, deadlines: Deadlines, here: str) -> bool:
     """Whether a deadline is over; `here` is `boot()`."""
-    if standing.boot == here:
+    if deadlines.boot == here:
         return time.clock_gettime_ns(_CLOCK) > deadline.running
     return time.time_ns() > deadline.wall
