@@ -5,6 +5,7 @@ import gzip
 import io
 import random
 import tarfile
+import zlib
 from pathlib import Path
 
 import msgspec
@@ -65,16 +66,26 @@ def test_a_whole_one_holds_and_is_restored(made: Path, tmp_path: Path) -> None:
     DataDirectory(tmp_path / "new").close()
 
 
+def same(packed: Path, sound: bytes) -> bool:
+    """Whether it unpacks to the same, checksum and all."""
+    try:
+        return gzip.decompress(packed.read_bytes()) == sound
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
 def test_any_changed_byte_and_any_cut_is_found(made: Path, tmp_path: Path) -> None:
-    """In the data; a byte of the gzip header that says nothing about the content may differ."""
+    """Of what means something: bits of the gzip header and those between stored blocks, which unpack to the same, may differ."""
     whole = made.read_bytes()
+    sound = gzip.decompress(whole)
     dice = random.Random(7)
     broken = tmp_path.parent / "broken"
     for _ in range(60):
         at = dice.randrange(10, len(whole))
         broken.write_bytes(whole[:at] + bytes([whole[at] ^ dice.randrange(1, 256)]) + whole[at + 1 :])
-        with pytest.raises(NotWhole):
-            archive.read(broken)
+        if not same(broken, sound):
+            with pytest.raises(NotWhole):
+                archive.read(broken)
         broken.write_bytes(whole[:at])
         with pytest.raises(NotWhole, match="cut short"):
             archive.read(broken)

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
-from beffroi.control.keyring import load
+from beffroi.control.fleet.table import everything
 from beffroi.control.keys import By, Keys
 from beffroi.control.keyshapes import KeyAsk, RotateAsk
 from beffroi.control.snapshots import KeyFiles, add_pepper
@@ -21,6 +21,7 @@ from beffroi.core.errors import BadRequest
 from beffroi.core.key import key_hash
 from beffroi.core.snapshot import Config
 from beffroi.core.state import load_keys
+from beffroi.store.engine import reading
 from tests.control.fakes import Answer, Control, Worker, control
 from tests.control.test_keys import ask, create, events
 
@@ -205,7 +206,9 @@ async def test_an_end_that_the_disk_did_not_take_is_told_with_the_next_act(
         with pytest.raises(BadRequest, match="rotated already"):
             await service.rotate(made.id, RotateAsk(0), BY)
         assert (files.keys[made.id].expires_at or 0) <= time.time()
-        assert {key.id: key for key in load_keys(tmp_path).keys} == files.keys == {k.id: k for k in load(database)}
+        with reading(database) as connection:
+            known = everything(connection, None).keys
+        assert {key.id: key for key in load_keys(tmp_path).keys} == files.keys == {key.id: key for key in known}
         assert [len(delta.upsert) for delta in sent] == [1, 2]
     budgets.close()
     files.close()

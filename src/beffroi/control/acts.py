@@ -71,9 +71,7 @@ class Acts:
         self.follower: Follower | None = None
         self.shared: Vault | None = None  # of a fleet, whose peppers are in its database
         self._quotas_behind = False  # what the files have of quotas is not what the database has
-        self._new_budgets: set[str] = (
-            set()
-        )  # keys whose budget has not been compared with the ledger since it was given
+        self._new_budgets: set[str] = set()  # keys whose budget was not compared with the ledger since it was given
         self._owed: dict[str, KeyRecord] = {}  # in the database, and not in the files yet: the disk did not take them
 
     async def act(

@@ -25,14 +25,14 @@ from beffroi.control.shipping import Shipper
 from beffroi.control.stage import Moment
 from beffroi.core.errors import Conflict, InternalError
 from beffroi.core.ids import new_id
+from beffroi.core.locks import is_held
 from beffroi.store.copy import NotSound
-from beffroi.store.engine import HEAD, is_server
+from beffroi.store.engine import HEAD
+from beffroi.store.server import is_server
 from beffroi.telemetry import logs
 
 log = logs.Logger("control.backups")
 _LOOK = 0.2  # seconds between two looks at how far a copy is
-
-
 SHARED = (
     "the ledger of this machine is in PostgreSQL: `pg_dump -Fc` backs up all of it, keys and sealed peppers too, while it is "
     "served. Keep `server.fleet_secret` with it, which alone opens the peppers: without it no key works. What lies here is the "
@@ -155,17 +155,7 @@ class Backups:
 
 def is_read(data: Path) -> bool:
     """Whether somebody packs the copy below `data` now."""
-    try:
-        fd = os.open(data / stage.FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+    return is_held(data / stage.FOLDER, fcntl.LOCK_EX)
 
 
 @contextmanager

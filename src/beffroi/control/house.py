@@ -26,7 +26,6 @@ from beffroi.control.keys import Keys
 from beffroi.control.metrics import Scrape, Shipping
 from beffroi.control.operations.service import Operations
 from beffroi.control.requests import Recent
-from beffroi.control.rows import Recovered
 from beffroi.control.shipping import Shipper
 from beffroi.control.webhooks.courier import Courier
 from beffroi.core.snapshot import Config
@@ -74,7 +73,6 @@ class House:
         self.link_limits = Limits()
         self.waiting = ""  # why the database of a fleet is not open yet
         self.follower: Follower | None = None
-        self.charge: Callable[[Recovered], None] = lambda _recovered: None
         self.replica = ""  # this machine's name in its fleet
         self.refused = ""  # why the configuration file as it stands was not taken
         self.started = time.time()

@@ -15,20 +15,19 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Engine, Row
+from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 
 from beffroi.control.keypolicy import addresses_of, end_of, policy_of
 from beffroi.control.keyshapes import KeyAsk, KeyChange, changed_limits, networks
 from beffroi.control.slots import next_slot
 from beffroi.control.tenancy.permissions import Permission
-from beffroi.control.tenancy.scope import CONTROL, EVERY, Scope
+from beffroi.control.tenancy.scope import EVERY, Scope
 from beffroi.core.errors import BadRequest, KeyNotFound
 from beffroi.core.ids import new_id
 from beffroi.core.key import key_hash, new_key
 from beffroi.core.snapshot import KeyRecord, Limits
 from beffroi.store.administration import ai_systems
-from beffroi.store.engine import reading
 from beffroi.store.tables import DEFAULT, keys
 
 Pepper = tuple[int, bytes]  # id, secret
@@ -54,13 +53,6 @@ def key_record(row: Row[Any]) -> KeyRecord:
         addresses=tuple(row.addresses),
         system=row.system,
     )
-
-
-def load(engine: Engine) -> list[KeyRecord]:
-    """Every key there is, revoked ones too."""
-    with reading(engine) as connection:
-        scope = Scope(connection, CONTROL, EVERY)
-        return [key_record(row) for row in connection.execute(scope.select(keys).order_by(keys.c.slot))]
 
 
 def make(scope: Scope, ask: KeyAsk, models: list[str] | None, pepper: Pepper) -> tuple[Row[Any], str]:

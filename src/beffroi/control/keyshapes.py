@@ -17,7 +17,6 @@ from beffroi.core.snapshot import Limits
 from beffroi.gateway.quota.terms import LimitUse
 
 DAY = 86_400
-YEAR = 365 * DAY
 OVERLAP = DAY  # seconds for which a key that was rotated is still accepted, unless told otherwise
 Count = Annotated[int, Meta(ge=1, le=1 << 53)]
 Money = str | int | float

@@ -25,7 +25,7 @@ from beffroi.control.fleet.agreement import unheard_of
 from beffroi.control.keys import By, Keys
 from beffroi.control.keyshapes import Word
 from beffroi.control.tenancy import admin_keys as admin
-from beffroi.control.tenancy.scope import EVERY, Scope
+from beffroi.control.tenancy.scope import Scope
 from beffroi.core.errors import BadRequest, PermissionDenied
 from beffroi.core.key import ADMIN, PREFIX, key_hash, public_id
 from beffroi.store.administration import admin_keys, key_uses
@@ -151,7 +151,7 @@ def revoke_found(
 
 
 def _revoke_admin(scope: Scope, row: Row[Any]) -> bool:
-    with _within(scope, row.organisation) as there, suppress(PermissionDenied):
+    with scope.within(row.organisation) as there, suppress(PermissionDenied):
         admin.revoke(there, row.id)
         return True
     return False
@@ -160,7 +160,7 @@ def _revoke_admin(scope: Scope, row: Row[Any]) -> bool:
 def _revoke(scope: Scope, row: Row[Any], why: str, gone: dict[str, Gone], *, dry_run: bool) -> list[Row[Any]]:
     if row.id in gone:
         return []
-    with _within(scope, row.organisation) as there:
+    with scope.within(row.organisation) as there:
         now = time.time()
         before = [row, *(old for old in keyring.predecessors(there, row) if keyring.living(old, now))]
         for each in before:
@@ -175,10 +175,6 @@ def _revoke(scope: Scope, row: Row[Any], why: str, gone: dict[str, Gone], *, dry
         if dry_run:
             return []
         return keyring.revoke_with_those_before(there, there.find(keys, row.id, "key"), why)[1]
-
-
-def _within(scope: Scope, organisation: str) -> Any:
-    return scope.within(organisation if scope.organisation == EVERY else scope.organisation)
 
 
 def fitting(scope: Scope, criteria: Criteria) -> list[str]:

@@ -6,12 +6,14 @@ A fleet's database may be away: with a key table on disk control starts all the 
 opens the database when it is back; with none it waits for it, as there is nothing to serve from.
 """
 
+import ipaddress
 import os
 import time
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,7 +24,7 @@ from beffroi.control.configuration import Configuration
 from beffroi.control.fleet import replicas, sharing
 from beffroi.control.fleet.follower import Follower
 from beffroi.control.fleet.table import Known, everything
-from beffroi.control.fleet.terms import Member, NotOfThis, member, require_alone
+from beffroi.control.fleet.terms import Fleet, Member, NotOfThis, member, require_alone
 from beffroi.control.keys import Keys
 from beffroi.control.keyshapes import KeyAsk
 from beffroi.control.quotas.shipped import ship
@@ -39,13 +41,36 @@ from beffroi.store.tables import DEFAULT, keys
 from beffroi.store.vault import Vault, VaultError
 from beffroi.telemetry import logs
 
-if TYPE_CHECKING:
-    from beffroi.control.process import Arguments
-
 log = logs.Logger("control")
 FIRST = "first"  # name of the key made when there is none
 _AGAIN = 1.0  # seconds between two tries to reach a database that is away
 _TELL = 10.0  # seconds between two lines about it
+
+
+class Arguments(msgspec.Struct, frozen=True, kw_only=True):
+    """What the supervisor says.
+
+    Attributes:
+        fd: the listening socket of the control port; host: the address it is bound to.
+        ready_fd: one JSON line goes there, `{"ready": true, "first_key": "bf-…" or null, "port": …}`.
+        config: path of the configuration file; resources: what was found at start, in its shape.
+        valkey: `url` and `prefix` of the limits that several machines share; None: they are this machine's own.
+        fleet: the database that several Beffroi share; None: SQLite in the data directory.
+        fresh: the whole tree starts, so that every earlier worker is dead.
+    """
+
+    workers: int
+    boot: str
+    data: str
+    host: str
+    port: int
+    fd: int
+    ready_fd: int
+    config: str | None = None
+    resources: dict[str, Any] | None = None
+    fleet: Fleet | None = None
+    fresh: bool = False
+    valkey: dict[str, str] | None = None
 
 
 class StartRefused(Exception):
@@ -54,6 +79,24 @@ class StartRefused(Exception):
     def __init__(self, reason: str, status: int) -> None:
         super().__init__(reason)
         self.status = status
+
+
+def require_loopback(host: str) -> None:
+    """Refuse to serve the control port to a network.
+
+    Raises:
+        StartRefused: `host` is not a loopback address.
+    """
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback:
+        raise StartRefused(
+            f"the control port cannot listen on {host}: there is no administrator yet who could prove who he is, "
+            "so it is kept to this machine. Leave `server.control_host` at 127.0.0.1 and reach it through a tunnel",
+            2,
+        )
 
 
 class Opening:
@@ -65,7 +108,7 @@ class Opening:
         member: of a fleet; None: the ledger is in the data directory.
     """
 
-    def __init__(self, told: "Arguments") -> None:
+    def __init__(self, told: Arguments) -> None:
         self._told = told
         self._data = Path(told.data)
         self.member: Member | None = None
@@ -90,7 +133,7 @@ class Opening:
             self.configuration = Configuration(self._data, self.engine, path, told.resources)
             self.config = self._publish()
             self.vault = Vault.open(self._data) if self.member is None else self.member.vault
-            self.files = KeyFiles(*self._from_disk()) if self.waiting else self._from_database()
+            self.files = self._from_disk() if self.waiting else self._from_database()
         except (OSError, Damaged, VaultError) as error:
             raise StartRefused(f"the data directory {self._data} cannot be used: {error}", 1) from None
 
@@ -174,9 +217,9 @@ class Opening:
             self.configuration.refused(error)
             return load_config(self._data)
 
-    def _from_disk(self) -> tuple[Any, ...]:
+    def _from_disk(self) -> KeyFiles:
         base = load_keys(self._data)
-        return self._data, list(base.keys), base.peppers, list(base.quotas), base.closed
+        return KeyFiles(self._data, list(base.keys), base.peppers, list(base.quotas), base.closed)
 
     def _from_database(self) -> KeyFiles:
         ship(self.engine)

@@ -8,7 +8,6 @@ the next one takes up from the files and the database.
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import signal
 import socket
@@ -33,12 +32,10 @@ from beffroi.control.bus import Bus
 from beffroi.control.configuration import TAKEN, Watch
 from beffroi.control.fleet import sharing
 from beffroi.control.fleet.outage import Outage
-from beffroi.control.fleet.terms import Fleet
 from beffroi.control.house import House
 from beffroi.control.keys import Keys
-from beffroi.control.opening import Opening, StartRefused, follower
-from beffroi.control.quotas.alerts import Alerts
-from beffroi.control.quotas.filling import fill
+from beffroi.control.opening import Arguments, Opening, StartRefused, follower, require_loopback
+from beffroi.control.quotas.keeping import alert, fill, keep
 from beffroi.control.requests import Recent
 from beffroi.control.rotation.runner import Runner
 from beffroi.control.rotation.settings import mail_of, stores_of
@@ -46,7 +43,6 @@ from beffroi.control.rotation.stores.choose import Stores
 from beffroi.control.shipping import Shipper
 from beffroi.control.webhooks.addresses import networks
 from beffroi.control.webhooks.courier import Courier
-from beffroi.core.errors import CountersUnavailable
 from beffroi.core.snapshot import Config
 from beffroi.store.notices import Notices
 from beffroi.telemetry import logs
@@ -60,35 +56,6 @@ WRITERS = {
 SERVING = 1.0  # seconds that the workers of a start get to be there before shipping begins without them
 AGAIN = 1.0  # seconds between two tries to open a database that was away at the start
 CHANNELS = ("beffroi", "beffroi_held")  # what PostgreSQL announces: a change; that a replica holds one
-ALERT = 3.0  # seconds between two looks at all budgets
-ALERT_SHARE = 50  # a look that took one second of CPU is followed by so many of rest
-FLUSH = 5.0  # seconds between two writes of the counters to the disk
-
-
-class Arguments(msgspec.Struct, frozen=True, kw_only=True):
-    """What the supervisor says.
-
-    Attributes:
-        fd: the listening socket of the control port; host: the address it is bound to.
-        ready_fd: one JSON line goes there, `{"ready": true, "first_key": "bf-…" or null, "port": …}`.
-        config: path of the configuration file; resources: what was found at start, in its shape.
-        valkey: `url` and `prefix` of the limits that several machines share; None: they are this machine's own.
-        fleet: the database that several Beffroi share; None: SQLite in the data directory.
-        fresh: the whole tree starts, so that every earlier worker is dead.
-    """
-
-    workers: int
-    boot: str
-    data: str
-    host: str
-    port: int
-    fd: int
-    ready_fd: int
-    config: str | None = None
-    resources: dict[str, Any] | None = None
-    fleet: Fleet | None = None
-    fresh: bool = False
-    valkey: dict[str, str] | None = None
 
 
 class _Server(uvicorn.Server):
@@ -97,24 +64,6 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def require_loopback(host: str) -> None:
-    """Refuse to serve the control port to a network.
-
-    Raises:
-        StartRefused: `host` is not a loopback address.
-    """
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if not loopback:
-        raise StartRefused(
-            f"the control port cannot listen on {host}: there is no administrator yet who could prove who he is, "
-            "so it is kept to this machine. Leave `server.control_host` at 127.0.0.1 and reach it through a tunnel",
-            2,
-        )
 
 
 def main() -> int:
@@ -147,7 +96,6 @@ class _Control:
         self._writes = ThreadPoolExecutor(WRITERS[prepared.engine.dialect.name], "writes")
         zone = prepared.config.settings.time_zone
         self._budgets = Budgets(data, zone=zone, quotas=prepared.files.quotas.values(), valkey=arguments.valkey)
-        self._alerts = Alerts(prepared.engine, self._budgets)
         recent = Recent()
         self._shipper = Shipper(
             prepared.engine,
@@ -156,7 +104,7 @@ class _Control:
             charge=self._budgets.charge,
             settled=recent.add,
         )
-        self._bus = Bus(arguments.workers, prepared.config.revision, prepared.files.revision, self._joined)
+        self._bus = Bus(arguments.workers, prepared.config.revision, prepared.files.revision, self._shipper.living)
         configuration = prepared.configuration
         stores = Stores(lambda: stores_of(configuration.source), lambda: configuration.source.base)
         keys = Keys(
@@ -183,7 +131,6 @@ class _Control:
         self._follower = keys.follower = follower(prepared, self._bus, keys, self._acts, self._reads)
         self._house.follower = self._follower
         self._house.replica = prepared.replica
-        self._house.charge = self._budgets.charge
         keys.shared = None if prepared.member is None else prepared.vault
         self._open = asyncio.Event()
         self._house.address = self._address
@@ -206,10 +153,6 @@ class _Control:
         progress = self._shipper.progress()
         return 0 if progress.fault else int(time.time() - progress.lag_seconds)
 
-    def _joined(self, worker: int, boot: str) -> None:
-        log.debug("worker joined", worker=worker, boot=boot)
-        self._shipper.living(worker, boot)
-
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
         loop = asyncio.get_running_loop()
@@ -226,16 +169,17 @@ class _Control:
         tasks.append(asyncio.create_task(self._come_to_open(), name="database"))
         for name, work in (
             ("shipping", self._ship),
-            ("housekeeping", self._keep_house),
+            ("housekeeping", partial(keep, self._house, self._prepared, fresh=self._arguments.fresh)),
             ("webhooks", self._courier.run),
             ("following", self._follow),
-            ("alerts", self._alert),
+            ("alerts", partial(alert, self._house, self._prepared)),
             ("keys", self._house.keys.keep_up),
             ("rotations", self._rotations.run),
         ):
             tasks.append(asyncio.create_task(self._once_open(work), name=name))
         if self._budgets.shared:
-            tasks.append(asyncio.create_task(self._once_open(self._fill), name="shared limits"))
+            work = partial(fill, self._house, self._prepared)
+            tasks.append(asyncio.create_task(self._once_open(work), name="shared limits"))
         self._say_ready()
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -274,9 +218,6 @@ class _Control:
         self._open.set()
         await asyncio.get_running_loop().create_future()
 
-    async def _fill(self) -> None:
-        await fill(self._house, self._budgets, self._prepared.files)
-
     async def _once_open(self, work: Callable[[], Awaitable[None]]) -> None:
         await self._open.wait()
         await work()
@@ -307,45 +248,6 @@ class _Control:
         self._shipper.start()
         await asyncio.get_running_loop().create_future()
 
-    async def _keep_house(self) -> None:
-        """Budgets follow the ledger once it has all that earlier workers left; then their file is kept on the disk."""
-        behind = self._arguments.fresh and not self._budgets.shared
-        if behind:
-            with contextlib.suppress(TimeoutError):
-                await self._shipper.caught_up()
-        while True:
-            behind = behind and not await self._restored()  # again where the database of a fleet is away
-            await asyncio.sleep(FLUSH)
-            await self._house.blocking(self._budgets.settle)
-            await self._house.blocking(self._budgets.flush)
-
-    async def _restored(self) -> bool:
-        keys = tuple(self._prepared.files.keys.values())
-        try:
-            await self._house.blocking(partial(self._budgets.restore, self._prepared.engine, keys))
-        except SQLAlchemyError as error:
-            log.error("budgets could not be compared with the ledger", reason=sharing.why(error, self._prepared.shown))
-            return False
-        return True
-
-    async def _alert(self) -> None:
-        """Look at budgets every few seconds, more seldom where there are so many that it would keep a core busy."""
-        rest = ALERT
-        while True:
-            await asyncio.sleep(rest)
-            began = time.process_time()
-            try:
-                await self._house.keys.catch_up_quotas()
-                await self._house.writing(self._look)
-            except (SQLAlchemyError, OSError, CountersUnavailable) as error:
-                log.error("budgets could not be looked at for alerts", reason=str(error))
-            rest = max(ALERT, (time.process_time() - began) * ALERT_SHARE)
-
-    def _look(self) -> None:
-        files = self._prepared.files
-        if told := self._alerts.look(tuple(files.keys.values()), tuple(files.quotas.values())):
-            log.info("budgets near their end", alerts=told)
-
     async def _blocking(self, call: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._acts, call)
 
@@ -373,7 +275,7 @@ class _Control:
         await self._house.operations.close()
         await self._house.backups.close()
         await self._bus.close()
-        await asyncio.get_running_loop().run_in_executor(None, partial(self._shipper.stop))
+        await asyncio.get_running_loop().run_in_executor(None, self._shipper.stop)
         if self._prepared.member is not None and not self._prepared.waiting:
             await self._house.blocking(self._prepared.leave)
         self._acts.shutdown()

@@ -23,6 +23,7 @@ from beffroi.control.archive import Manifest, NotWhole, Told
 from beffroi.control.stage import JOURNAL, LEDGER
 from beffroi.control.verify import Report
 from beffroi.core.layout import FORMAT, FORMAT_FILE, RESTORING
+from beffroi.core.locks import is_held
 from beffroi.core.snapshot import KeyRecord
 from beffroi.core.state import load_keys
 from beffroi.store.copy import faults
@@ -101,9 +102,8 @@ def look(source: Path, told: Told | None = None) -> tuple[Manifest, Report]:
         _require_known(manifest, folder)
         engine = open_engine(folder / LEDGER)
         try:
-            upgrade(
-                engine
-            )  # this copy alone, which goes afterwards: an earlier release's tables lack what is asked for
+            # This copy alone, which goes afterwards: an earlier release's tables lack what is asked for.
+            upgrade(engine)
             return manifest, ledger.verify(engine, folder / JOURNAL)
         finally:
             engine.dispose()
@@ -126,7 +126,7 @@ def _taken(directory: Path) -> Iterator[None]:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     held = sorted(name for name in os.listdir(directory) if name not in _NOT_OURS)
     if held:
-        if _in_use(directory / "lock"):
+        if is_held(directory / "lock"):
             raise NotEmpty(f"Beffroi is running on {directory}: stop it, or restore into another directory")
         raise NotEmpty(
             f"{directory} is not empty (it holds {', '.join(held[:3])}{', …' if held[3:] else ''}): "
@@ -146,20 +146,6 @@ def _taken(directory: Path) -> Iterator[None]:
         raise
     finally:
         os.close(lock)
-
-
-def _in_use(lock: Path) -> bool:
-    try:
-        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
 
 
 def _revoke(data: Path, known: list[KeyRecord]) -> tuple[list[Key], list[Key]]:

@@ -5,7 +5,6 @@ In: the journal directory. Out: records in order, and for each segment what stan
 Nothing here writes, so the offline verifier reads through it too.
 """
 
-import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import google_crc32c
 import msgspec
 
 from beffroi.core import segment as format_
+from beffroi.core.locks import is_held
 from beffroi.core.record import HEADER, MAX_PAYLOAD, TYPES, Payload
 
 _CHUNK = 1 << 18
@@ -76,18 +76,7 @@ def find(directory: Path) -> dict[str, list[Found]]:
 
 def is_alive(segments: list[Found]) -> bool:
     """Whether the writer of these segments lives: it holds a lock that the kernel takes from the dead."""
-    for found in reversed(segments):
-        try:
-            fd = os.open(found.path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-    return False
+    return any(is_held(found.path) for found in reversed(segments))
 
 
 def read_header(path: Path) -> format_.Header | None:

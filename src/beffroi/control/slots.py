@@ -9,6 +9,7 @@ security shows one organisation's rows, and numbers are the house's, so that the
 from sqlalchemy import text
 
 from beffroi.control.tenancy.scope import Scope
+from beffroi.store.server import is_server
 
 _FREE = (
     "max(0, (SELECT coalesce(max(slot) + 1, 0) FROM keys WHERE rotated_from IS NULL), "
@@ -23,5 +24,5 @@ _DRAW_OF_SERVER = text("SELECT beffroi_slot()")
 
 def next_slot(scope: Scope) -> int:
     """A slot of its own for something new."""
-    server = scope.connection.dialect.name == "postgresql"
-    return int(scope.connection.execute(_DRAW_OF_SERVER if server else _DRAW).scalar_one())
+    draw = _DRAW_OF_SERVER if is_server(scope.connection) else _DRAW
+    return int(scope.connection.execute(draw).scalar_one())

@@ -7,7 +7,6 @@ goes on, and what is copied at leisure is that view, and of each segment all rec
 places leave out, the segments hold. So each exchange that was answered before is in the copy once.
 """
 
-import fcntl
 import os
 import shutil
 import struct
@@ -20,6 +19,7 @@ from beffroi.control import segments as journal
 from beffroi.control.segments import End, Found
 from beffroi.core import segment as format_
 from beffroi.core.layout import BACKUPS
+from beffroi.core.locks import is_locked
 from beffroi.gateway.quota import layout
 from beffroi.store.copy import Pinned, Told
 
@@ -159,7 +159,7 @@ def sound_length(fd: int) -> int:
     written, and nobody was told of it. Of one that nobody writes any more, or that is damaged, all: what it means is
     for shipping to say.
     """
-    living = _is_locked(fd)  # asked first: what is read afterwards of one that is not will never be more
+    living = is_locked(fd)  # asked first: what is read afterwards of one that is not will never be more
     for look in range(_LOOKS if living else 1):
         if look:
             time.sleep(_PAUSE)
@@ -175,15 +175,6 @@ def sound_length(fd: int) -> int:
         if living and state is End.CLEAN:
             return end
     return os.fstat(fd).st_size
-
-
-def _is_locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    return False
 
 
 def _copy(fd: int, target: Path, length: int) -> None:

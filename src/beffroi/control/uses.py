@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from beffroi.core.errors import AddressNotAllowed
 from beffroi.store.administration import key_uses
-from beffroi.store.engine import is_server
+from beffroi.store.server import is_server
 from beffroi.store.tables import exchanges
 
 APART = 60  # seconds for which a later use of a key is not written again

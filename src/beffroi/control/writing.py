@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Table
 from beffroi.control.places import Place
 from beffroi.control.rows import Batch, Key, Open
 from beffroi.store.bulk import copy
-from beffroi.store.engine import is_server
+from beffroi.store.server import is_server
 from beffroi.store.tables import DEFAULT, exchanges, open_intents, refusals, spool_offsets
 
 _AMOUNTS = (

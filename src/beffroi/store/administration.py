@@ -5,8 +5,6 @@ In: the metadata of `tables`. Out: one object per table, in the same units and w
 What belongs to a tenant has `organisation`, and is reached through `control.tenancy.scope` alone.
 """
 
-from typing import Any
-
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -16,33 +14,12 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    String,
     Table,
     UniqueConstraint,
 )
 
+from beffroi.store.columns import integer, kept, number, string, word
 from beffroi.store.tables import metadata
-
-
-def _text(name: str, *, key: bool = False, null: bool = False) -> Column[str]:
-    return Column(name, String, primary_key=key, nullable=null)
-
-
-def _int(name: str, *, key: bool = False, null: bool = False) -> Column[int]:
-    return Column(name, BigInteger, primary_key=key, nullable=null, autoincrement=False)
-
-
-def _word(name: str) -> Column[str]:
-    return Column(name, String, nullable=False, server_default="")
-
-
-def _kept() -> tuple[Column[Any], ...]:
-    """As in `tables`: state, revision (the ETag), who keeps it."""
-    return (
-        Column("state", String, nullable=False, server_default="active"),
-        Column("revision", BigInteger, nullable=False, server_default="0", autoincrement=False),
-        _word("managed_by"),
-    )
 
 
 def _of_organisation() -> ForeignKeyConstraint:
@@ -53,14 +30,14 @@ def _of_organisation() -> ForeignKeyConstraint:
 members = Table(
     "members",
     metadata,
-    _text("id", key=True),
-    _text("organisation"),
-    _word("project"),
-    _text("email"),
-    _word("name"),
-    _text("role"),
-    _int("created_at"),
-    *_kept(),
+    string("id", key=True),
+    string("organisation"),
+    word("project"),
+    string("email"),
+    word("name"),
+    string("role"),
+    integer("created_at"),
+    *kept(),
     UniqueConstraint("organisation", "project", "email"),
     _of_organisation(),
 )
@@ -68,13 +45,13 @@ members = Table(
 service_accounts = Table(
     "service_accounts",
     metadata,
-    _text("id", key=True),
-    _text("organisation"),
-    _word("project"),
-    _text("name"),
-    _text("role"),
-    _int("created_at"),
-    *_kept(),
+    string("id", key=True),
+    string("organisation"),
+    word("project"),
+    string("name"),
+    string("role"),
+    integer("created_at"),
+    *kept(),
     UniqueConstraint("organisation", "name"),
     _of_organisation(),
 )
@@ -83,15 +60,15 @@ service_accounts = Table(
 ai_systems = Table(
     "ai_systems",
     metadata,
-    _text("id", key=True),
-    _text("organisation"),
-    _word("project"),
-    _text("name"),
-    _text("purpose"),
-    _text("owner"),
+    string("id", key=True),
+    string("organisation"),
+    word("project"),
+    string("name"),
+    string("purpose"),
+    string("owner"),
     Column("models", JSON, nullable=False),
-    _int("created_at"),
-    *_kept(),
+    integer("created_at"),
+    *kept(),
     UniqueConstraint("organisation", "name"),
     _of_organisation(),
 )
@@ -101,22 +78,22 @@ ai_systems = Table(
 admin_keys = Table(
     "admin_keys",
     metadata,
-    _text("id", key=True),
-    _text("organisation"),
-    _word("project"),
-    _word("principal"),
-    _text("role"),
-    _text("name"),
-    _text("public"),
+    string("id", key=True),
+    string("organisation"),
+    word("project"),
+    word("principal"),
+    string("role"),
+    string("name"),
+    string("public"),
     Column("hash", LargeBinary, nullable=False),
     Column("pepper_id", Integer, nullable=False),
-    _int("expires_at"),
-    _int("created_at"),
-    _text("created_by"),
-    _int("revoked_at", null=True),
-    _int("used_at", null=True),
+    integer("expires_at"),
+    integer("created_at"),
+    string("created_by"),
+    integer("revoked_at", null=True),
+    integer("used_at", null=True),
     Column("scopes", JSON, nullable=True),  # permissions; JSON null: all of its role
-    Column("revision", BigInteger, nullable=False, server_default="0", autoincrement=False),
+    number("revision"),
     UniqueConstraint("public"),
 )
 
@@ -124,31 +101,31 @@ admin_keys = Table(
 tiers = Table(
     "tiers",
     metadata,
-    _text("organisation", key=True),
-    _text("name", key=True),
+    string("organisation", key=True),
+    string("name", key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
-    _int("effective_at"),
-    _word("title"),
+    integer("effective_at"),
+    word("title"),
     Column("limits", JSON, nullable=False),
-    _int("credit_nano", null=True),
-    _int("created_at"),
-    _word("managed_by"),
+    integer("credit_nano", null=True),
+    integer("created_at"),
+    word("managed_by"),
 )
 
 # A scope that has counters of its own; `quota_terms` say what its limits are from when on. Empty: not narrowed by that.
 quotas = Table(
     "quotas",
     metadata,
-    _text("id", key=True),
-    _int("slot"),
-    _text("organisation"),
-    _word("project"),
-    _word("key_id"),
-    _word("model"),
+    string("id", key=True),
+    integer("slot"),
+    string("organisation"),
+    word("project"),
+    word("key_id"),
+    word("model"),
     Column("each_end_user", Boolean, nullable=False),
-    _word("name"),
-    _int("created_at"),
-    *_kept(),
+    word("name"),
+    integer("created_at"),
+    *kept(),
     UniqueConstraint("slot"),
     UniqueConstraint("organisation", "project", "key_id", "model", "each_end_user"),
 )
@@ -156,10 +133,10 @@ quotas = Table(
 quota_terms = Table(
     "quota_terms",
     metadata,
-    _text("quota", key=True),
-    _int("since", key=True),
-    _text("organisation"),
-    _word("tier"),
+    string("quota", key=True),
+    integer("since", key=True),
+    string("organisation"),
+    word("tier"),
     Column("limits", JSON, nullable=False),
     ForeignKeyConstraint(["quota"], ["quotas.id"], ondelete="CASCADE"),
 )
@@ -168,41 +145,41 @@ quota_terms = Table(
 budget_alerts = Table(
     "budget_alerts",
     metadata,
-    _int("slot", key=True),
-    _text("budget", key=True),
-    _int("period", key=True),
+    integer("slot", key=True),
+    string("budget", key=True),
+    integer("period", key=True),
     Column("percent", Integer, primary_key=True, autoincrement=False),
-    _text("organisation"),
-    _int("at_ns"),
+    string("organisation"),
+    integer("at_ns"),
 )
 
 # When a key was last seen in the ledger.
-key_uses = Table("key_uses", metadata, _text("key_id", key=True), _text("organisation"), _int("used_at"))
+key_uses = Table("key_uses", metadata, string("key_id", key=True), string("organisation"), integer("used_at"))
 
 # One rotation of one key, from its announcement to the end of the old key. `sealed`: the successor's text until it is
 # fetched through a link, encrypted with a secret that stands in the link alone.
 rotations = Table(
     "rotations",
     metadata,
-    _text("id", key=True),
-    _text("organisation"),
-    _text("project"),
-    _text("key_id"),
-    _word("successor"),
-    _text("state"),
-    _int("due_at"),
-    _int("ends_at", null=True),
+    string("id", key=True),
+    string("organisation"),
+    string("project"),
+    string("key_id"),
+    word("successor"),
+    string("state"),
+    integer("due_at"),
+    integer("ends_at", null=True),
     Column("plan", JSON, nullable=False),
     Column("told", JSON, nullable=False),
-    _word("link_hash"),
+    word("link_hash"),
     Column("sealed", LargeBinary, nullable=True),
-    _int("sealed_until", null=True),
-    _int("fetched_at", null=True),
-    _int("attempts"),
-    _int("next_at"),
-    _word("fault"),
-    _int("created_at"),
-    Column("revision", BigInteger, nullable=False, server_default="0", autoincrement=False),
+    integer("sealed_until", null=True),
+    integer("fetched_at", null=True),
+    integer("attempts"),
+    integer("next_at"),
+    word("fault"),
+    integer("created_at"),
+    number("revision"),
     Index(None, "next_at"),
 )
 
@@ -210,13 +187,13 @@ rotations = Table(
 idempotency = Table(
     "idempotency",
     metadata,
-    _text("organisation", key=True),
-    _text("actor", key=True),
-    _text("idempotency_key", key=True),
+    string("organisation", key=True),
+    string("actor", key=True),
+    string("idempotency_key", key=True),
     Column("asked", LargeBinary, nullable=False),
     Column("status", Integer, nullable=False),
     Column("answer", LargeBinary, nullable=False),
-    _int("created_at"),
+    integer("created_at"),
     Index(None, "created_at"),
 )
 
@@ -224,53 +201,53 @@ idempotency = Table(
 operations = Table(
     "operations",
     metadata,
-    _text("id", key=True),
-    _text("organisation"),
-    _text("kind"),
-    _text("state"),
+    string("id", key=True),
+    string("organisation"),
+    string("kind"),
+    string("state"),
     Column("progress", Integer, nullable=False),
     Column("result", JSON, nullable=True),
     Column("fault", JSON, nullable=True),
-    _text("created_by"),
-    _int("created_at"),
-    _int("updated_at"),
+    string("created_by"),
+    integer("created_at"),
+    integer("updated_at"),
 )
 
 # Who is told. `secret`: sealed by the vault. `failing_since`: when the first delivery failed of those since the last that did not.
 webhooks = Table(
     "webhooks",
     metadata,
-    _text("id", key=True),
-    _text("organisation"),
-    _text("url"),
+    string("id", key=True),
+    string("organisation"),
+    string("url"),
     Column("events", JSON, nullable=False),
     Column("secret", LargeBinary, nullable=False),
-    _int("created_at"),
-    *_kept(),
-    _int("failing_since", null=True),
-    _word("fault"),
+    integer("created_at"),
+    *kept(),
+    integer("failing_since", null=True),
+    word("fault"),
 )
 
 # What is to be told, written in the transaction of the act; a row leaves when it was delivered or given up.
 outbox = Table(
     "outbox",
     metadata,
-    _text("id", key=True),
-    _text("organisation"),
-    _text("webhook"),
-    _text("event"),
+    string("id", key=True),
+    string("organisation"),
+    string("webhook"),
+    string("event"),
     Column("payload", JSON, nullable=False),
     Column("attempts", Integer, nullable=False),
-    _int("next_at"),
-    _int("created_at"),
-    _word("fault"),
+    integer("next_at"),
+    integer("created_at"),
+    word("fault"),
     Index(None, "next_at"),
     Index(None, "webhook"),
 )
 
 # Numbers of the whole installation: `keys`, how many acts changed what gateways know; `floor`, the oldest ledger
 # revision whose release can still serve this database.
-revisions = Table("revisions", metadata, _text("name", key=True), _int("number"))
+revisions = Table("revisions", metadata, string("name", key=True), integer("number"))
 
 # What gateways hold in memory, as the list of what changed; the database fills it (migration 0004). `kind`: key, quota,
 # tier, closed, secret; `subject`: the id, or the name of a tier. Only the newest are kept.
@@ -278,8 +255,8 @@ changes = Table(
     "changes",
     metadata,
     Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    _text("kind"),
-    _text("subject"),
+    string("kind"),
+    string("subject"),
     sqlite_autoincrement=True,
 )
 
@@ -288,11 +265,11 @@ changes = Table(
 replicas = Table(
     "replicas",
     metadata,
-    _text("id", key=True),
-    _text("boot"),
-    _word("address"),
-    _int("seen_ns"),
-    _int("keys"),
+    string("id", key=True),
+    string("boot"),
+    word("address"),
+    integer("seen_ns"),
+    integer("keys"),
     Column("workers", Integer, nullable=False),
 )
 
@@ -300,8 +277,8 @@ replicas = Table(
 shared_secrets = Table(
     "shared_secrets",
     metadata,
-    _text("kind", key=True),
+    string("kind", key=True),
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("sealed", LargeBinary, nullable=False),
-    _int("created_at"),
+    integer("created_at"),
 )

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from beffroi.store import server
 from beffroi.store.prepared import ONE_VIEW
+from beffroi.store.server import is_server
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _BUSY_MS = 10_000
@@ -93,18 +94,13 @@ def glancing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def is_server(engine: Engine) -> bool:
-    """Whether it is a PostgreSQL, which other machines may use as well."""
-    return engine.dialect.name == "postgresql"
-
-
 def serialise(connection: Connection) -> None:
     """From here to its end this transaction is the only one that changes what people administer.
 
     SQLite has one writer at a time anyway. On PostgreSQL it is what an act calls before it reads what it will change:
     the next free slot, whether a name is taken. Shipping never waits for it.
     """
-    if connection.dialect.name == "postgresql":
+    if is_server(connection):
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({server.ACTS})")
 
 

@@ -9,7 +9,9 @@ transactions: whoever listens asks now and then all the same.
 import select
 import threading
 from collections.abc import Callable
+from typing import Any
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from beffroi.store.server import open_server
@@ -51,11 +53,11 @@ class Notices:
                 self._end.wait(_AGAIN)
         engine.dispose()
 
-    def _listen(self, connection: object) -> None:
-        run = connection.exec_driver_sql  # type: ignore[attr-defined]
+    def _listen(self, connection: Connection) -> None:
+        run = connection.exec_driver_sql
         for channel in self._channels:
             run(f"LISTEN {channel}")
-        driver = connection.connection.driver_connection  # type: ignore[attr-defined]
+        driver: Any = connection.connection.driver_connection
         for channel in self._channels:  # something may have been said before this
             self._heard(channel)
         while not self._end.is_set():

@@ -32,12 +32,17 @@ POOL, MORE = 6, 6  # connections kept, and those that a rush may add; of each re
 _MIGRATING_S = 300  # how long a start waits for another one that migrates
 # Numbers of advisory locks, of this program's own choosing: "BEFF" and a count.
 _OWN = 0x42454646
-MIGRATION, ACTS, JOBS = (_OWN << 8) + 1, (_OWN << 8) + 2, (_OWN << 8) + 3
+MIGRATION, ACTS = (_OWN << 8) + 1, (_OWN << 8) + 2
 SSL_MODES = ("disable", "require", "verify-full")
 
 
 class BadUrl(ValueError):
     """A database URL that cannot be used; the text never shows it, as a password may stand in it."""
+
+
+def is_server(place: Engine | Connection) -> bool:
+    """Whether it is a PostgreSQL, which other machines may use as well."""
+    return place.dialect.name == "postgresql"
 
 
 def parse(text: str) -> URL:
@@ -209,7 +214,7 @@ def alone(connection: Connection) -> None:
 
     A table that is in use is waited for `LOCK_S` seconds, so that whoever serves is not held up behind a migration.
     """
-    if connection.dialect.name != "postgresql":
+    if not is_server(connection):
         return
     run = connection.exec_driver_sql
     patiently(connection)
@@ -220,7 +225,7 @@ def alone(connection: Connection) -> None:
 
 def passes_walls(connection: Connection) -> bool:
     """Whether row-level security does not hold for this database user: a superuser, or one with BYPASSRLS."""
-    if connection.dialect.name != "postgresql":
+    if not is_server(connection):
         return False
     found = connection.exec_driver_sql("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
     return bool(found.scalar())

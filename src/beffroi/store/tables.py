@@ -5,11 +5,8 @@ In: nothing. Out: `metadata` and one object per table. Wall times are Unix nanos
 seconds in columns named `…_at` or `…_s`; money is integer nano-units in columns named `…_nano`.
 """
 
-from typing import Any
-
 from sqlalchemy import (
     JSON,
-    BigInteger,
     Boolean,
     Column,
     ForeignKeyConstraint,
@@ -17,11 +14,12 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    String,
     Table,
     UniqueConstraint,
     text,
 )
+
+from beffroi.store.columns import integer, kept, number, string, word
 
 metadata = MetaData(
     naming_convention={
@@ -35,35 +33,13 @@ metadata = MetaData(
 DEFAULT = "default"  # the organisation and the project that the first migration creates (decision D23)
 
 
-def _text(name: str, *, key: bool = False, null: bool = False) -> Column[str]:
-    return Column(name, String, primary_key=key, nullable=null)
-
-
-def _int(name: str, *, key: bool = False, null: bool = False) -> Column[int]:
-    return Column(name, BigInteger, primary_key=key, nullable=null, autoincrement=False)
-
-
-def _word(name: str) -> Column[str]:
-    """A text that is empty where nobody said anything."""
-    return Column(name, String, nullable=False, server_default="")
-
-
-def _number(name: str) -> Column[int]:
-    return Column(name, BigInteger, nullable=False, server_default="0", autoincrement=False)
-
-
-def _kept() -> tuple[Column[Any], ...]:
-    """Of everything that people administer: its state (active, suspended), its revision (the ETag), who keeps it."""
-    return Column("state", String, nullable=False, server_default="active"), _number("revision"), _word("managed_by")
-
-
 organisations = Table(
     "organisations",
     metadata,
-    _text("id", key=True),
-    _text("name"),
-    _int("created_at"),
-    *_kept(),
+    string("id", key=True),
+    string("name"),
+    integer("created_at"),
+    *kept(),
     Column(
         "policy", JSON, nullable=False, server_default="{}"
     ),  # what its keys must obey: control.tenancy.shapes.Policy
@@ -72,11 +48,11 @@ organisations = Table(
 projects = Table(
     "projects",
     metadata,
-    _text("organisation", key=True),
-    _text("id", key=True),
-    _text("name"),
-    _int("created_at"),
-    *_kept(),
+    string("organisation", key=True),
+    string("id", key=True),
+    string("name"),
+    integer("created_at"),
+    *kept(),
     ForeignKeyConstraint(["organisation"], ["organisations.id"]),
 )
 
@@ -87,30 +63,30 @@ _OWN = text("rotated_from IS NULL")
 keys = Table(
     "keys",
     metadata,
-    _text("id", key=True),
-    _text("public"),
+    string("id", key=True),
+    string("public"),
     Column("hash", LargeBinary, nullable=False),
     Column("pepper_id", Integer, nullable=False),
-    _int("slot"),
-    _text("organisation"),
-    _text("project"),
-    _text("name"),
+    integer("slot"),
+    string("organisation"),
+    string("project"),
+    string("name"),
     Column("models", JSON, nullable=True),
-    _int("expires_at", null=True),
+    integer("expires_at", null=True),
     Column("revoked", Boolean, nullable=False),
     Column("limits", JSON, nullable=False),
-    _int("created_at"),
-    _text("created_by"),
-    _int("revoked_at", null=True),
-    _text("rotated_from", null=True),
+    integer("created_at"),
+    string("created_by"),
+    integer("revoked_at", null=True),
+    string("rotated_from", null=True),
     Column("endpoints", JSON, nullable=True),
     Column("addresses", JSON, nullable=False, server_default="[]"),
-    _word("system"),
-    _word("owner"),  # the member or service account whose key it is
+    word("system"),
+    word("owner"),  # the member or service account whose key it is
     Column("rotation", JSON, nullable=True),  # its own schedule; JSON null: that of its organisation's policy
-    _word("revoked_why"),
-    _number("revision"),
-    _word("managed_by"),
+    word("revoked_why"),
+    number("revision"),
+    word("managed_by"),
     UniqueConstraint("public"),
     UniqueConstraint("rotated_from"),
     Index("ix_keys_slot_own", "slot", unique=True, sqlite_where=_OWN, postgresql_where=_OWN),
@@ -122,15 +98,15 @@ keys = Table(
 events = Table(
     "events",
     metadata,
-    _text("id", key=True),  # evt_…
-    _int("at_ns"),
-    _text("actor"),
-    _text("action"),
-    _text("subject"),
+    string("id", key=True),  # evt_…
+    integer("at_ns"),
+    string("actor"),
+    string("action"),
+    string("subject"),
     Column("before", JSON, nullable=True),
     Column("after", JSON, nullable=True),
-    _text("organisation"),
-    _text("project"),
+    string("organisation"),
+    string("project"),
     Index(None, "at_ns"),
 )
 
@@ -143,48 +119,48 @@ events = Table(
 exchanges = Table(
     "exchanges",
     metadata,
-    _text("request_id", key=True),
+    string("request_id", key=True),
     Column("attempt", Integer, primary_key=True, autoincrement=False),
-    _int("intent_ns", null=True),
-    _int("started_ns"),
-    _int("ended_ns"),
-    _text("state"),
-    _text("key_id"),
-    _int("key_slot"),
-    _text("organisation"),
-    _text("project"),
-    _text("model"),
-    _text("endpoint"),
+    integer("intent_ns", null=True),
+    integer("started_ns"),
+    integer("ended_ns"),
+    string("state"),
+    string("key_id"),
+    integer("key_slot"),
+    string("organisation"),
+    string("project"),
+    string("model"),
+    string("endpoint"),
     Column("stream", Boolean, nullable=False),
-    _text("engine"),
-    _text("engine_kind"),
+    string("engine"),
+    string("engine_kind"),
     Column("status", Integer, nullable=False),
-    _text("code", null=True),
-    _text("outcome"),
-    _text("source"),
-    _int("input_tokens"),
-    _int("cached_tokens"),
-    _int("output_tokens"),
-    _int("reasoning_tokens"),
-    _text("price_version"),
-    _text("currency"),
-    _int("input_nano"),
-    _int("cached_nano"),
-    _int("output_nano"),
-    _int("reasoning_nano"),
+    string("code", null=True),
+    string("outcome"),
+    string("source"),
+    integer("input_tokens"),
+    integer("cached_tokens"),
+    integer("output_tokens"),
+    integer("reasoning_tokens"),
+    string("price_version"),
+    string("currency"),
+    integer("input_nano"),
+    integer("cached_nano"),
+    integer("output_nano"),
+    integer("reasoning_nano"),
     Column("attempts", Integer, nullable=False),
-    _text("finish_reason", null=True),
-    _text("verdict"),
+    string("finish_reason", null=True),
+    string("verdict"),
     Column("findings", JSON, nullable=False),
-    _int("bytes_in"),
-    _int("bytes_out"),
-    _int("first_us"),
-    _int("total_us"),
-    _text("address"),
-    _text("end_user", null=True),
+    integer("bytes_in"),
+    integer("bytes_out"),
+    integer("first_us"),
+    integer("total_us"),
+    string("address"),
+    string("end_user", null=True),
     Column("worker", Integer, nullable=False),
-    _text("boot"),
-    _word("system"),
+    string("boot"),
+    word("system"),
     sqlite_with_rowid=False,
 )
 
@@ -194,33 +170,33 @@ exchanges = Table(
 open_intents = Table(
     "open_intents",
     metadata,
-    _text("request_id", key=True),
+    string("request_id", key=True),
     Column("attempt", Integer, primary_key=True, autoincrement=False),
-    _int("at_ns"),
-    _text("key_id"),
-    _int("key_slot"),
-    _text("organisation"),
-    _text("project"),
-    _text("model"),
-    _text("endpoint"),
-    _text("engine"),
-    _text("price_version"),
-    _text("currency"),
-    _int("input_estimate"),
-    _int("progress_ns", null=True),
-    _int("input_tokens"),
-    _int("cached_tokens"),
-    _int("output_tokens"),
-    _int("reasoning_tokens"),
-    _int("input_nano"),
-    _int("cached_nano"),
-    _int("output_nano"),
-    _int("reasoning_nano"),
+    integer("at_ns"),
+    string("key_id"),
+    integer("key_slot"),
+    string("organisation"),
+    string("project"),
+    string("model"),
+    string("endpoint"),
+    string("engine"),
+    string("price_version"),
+    string("currency"),
+    integer("input_estimate"),
+    integer("progress_ns", null=True),
+    integer("input_tokens"),
+    integer("cached_tokens"),
+    integer("output_tokens"),
+    integer("reasoning_tokens"),
+    integer("input_nano"),
+    integer("cached_nano"),
+    integer("output_nano"),
+    integer("reasoning_nano"),
     Column("worker", Integer, nullable=False),
-    _text("boot"),
-    _word("system"),
-    _text("end_user", null=True),
-    _word("replica"),
+    string("boot"),
+    word("system"),
+    string("end_user", null=True),
+    word("replica"),
     sqlite_with_rowid=False,
 )
 
@@ -230,29 +206,29 @@ open_intents = Table(
 spool_offsets = Table(
     "spool_offsets",
     metadata,
-    _text("path", key=True),  # below the journal directory: w00/<boot>-00000001.seg
+    string("path", key=True),  # below the journal directory: w00/<boot>-00000001.seg
     Column("worker", Integer, nullable=False),
-    _text("boot"),
+    string("boot"),
     Column("segment", Integer, nullable=False),
-    _int("position"),
-    _int("next_sequence"),
-    _int("intents"),  # of this boot up to here
-    _int("settlements"),  # of this boot up to here, those of attempts only
+    integer("position"),
+    integer("next_sequence"),
+    integer("intents"),  # of this boot up to here
+    integer("settlements"),  # of this boot up to here, those of attempts only
     Column("finished", Boolean, nullable=False),  # all of it is shipped, its file may go
-    _text("damage", null=True),  # why nothing after `position` was believed; the file is kept
-    _int("updated_ns"),
-    _word("replica"),
+    string("damage", null=True),  # why nothing after `position` was believed; the file is kept
+    integer("updated_ns"),
+    word("replica"),
 )
 
 # Refusals without a valid key, so without a tenant: both ids are the defaults until addresses belong to somebody.
 refusals = Table(
     "refusals",
     metadata,
-    _text("organisation", key=True),
-    _text("project", key=True),
-    _int("at_s", key=True),
-    _text("reason", key=True),
-    _text("prefix", key=True),
-    _int("count"),
+    string("organisation", key=True),
+    string("project", key=True),
+    integer("at_s", key=True),
+    string("reason", key=True),
+    string("prefix", key=True),
+    integer("count"),
     sqlite_with_rowid=False,
 )

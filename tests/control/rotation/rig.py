@@ -16,7 +16,7 @@ from sqlalchemy import Engine, event, insert, update
 
 from beffroi.control.budgets import Budgets
 from beffroi.control.bus import Bus
-from beffroi.control.keyring import load
+from beffroi.control.fleet.table import everything
 from beffroi.control.keys import By, Keys
 from beffroi.control.keyshapes import KeyAsk
 from beffroi.control.rotation.mail import MailSettings
@@ -80,7 +80,9 @@ class Rig:
         if place is None:
             upgrade(self.engine)
         event.listen(self.engine, "commit", lambda _: touch("before a commit"))
-        self.files = _Touched(data, load(self.engine), load_peppers(data, create=True))
+        with reading(self.engine) as connection:
+            known = everything(connection, None).keys
+        self.files = _Touched(data, known, load_peppers(data, create=True))
         self.files.touch = touch
         self.budgets = Budgets(data, zone="Europe/Paris")
         self.workers = Workers()

@@ -4,7 +4,6 @@
 In: the options of `beffroi doctor`. Out: a `Scene`, which every check is given, and the `Finding` that it answers with.
 """
 
-import fcntl
 import os
 import time
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from beffroi.config import schema
 from beffroi.config.compile import compile_all
 from beffroi.config.environment import Overrides
 from beffroi.config.examine import examine
+from beffroi.core.locks import is_locked
 from beffroi.core.snapshot import Config, Damaged
 from beffroi.core.state import SNAPSHOT, load_config
 
@@ -102,12 +102,11 @@ def holder(data: Path) -> int:
     except OSError:
         return 0
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if not is_locked(lock):
+            return 0
         said = os.pread(lock, 32, 0).strip()
         return int(said) if said.isdigit() else -1
     except OSError:  # no locks here: the check of the file system says so
         return 0
     finally:
         os.close(lock)
-    return 0

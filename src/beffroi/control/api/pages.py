@@ -15,7 +15,8 @@ from starlette.routing import Route
 
 from beffroi.control.house import House
 from beffroi.control.metrics import Scrape
-from beffroi.control.rotation.routes import LINK, fetch
+from beffroi.control.rotation.links import LINK
+from beffroi.control.rotation.routes import fetch
 from beffroi.control.tenancy.scope import Actor
 
 Handler = Callable[[House, Request], Awaitable[Response]]

@@ -12,7 +12,7 @@ from sqlalchemy import Row
 from beffroi.config import moments
 from beffroi.config.declaration import DEFAULT
 from beffroi.control.declare import held
-from beffroi.control.declare.state import Fields, Thing
+from beffroi.control.declare.state import Fields, Thing, under
 from beffroi.control.tenancy.scope import EVERY, Scope
 from beffroi.control.tenancy.shapes import Policy
 from beffroi.store import tables as t
@@ -63,8 +63,7 @@ def _organisation(scope: Scope, row: Row[Any], zone: str, now: int) -> dict[str,
 
 def _policy(fields: Fields) -> Fields:
     usual = Policy()
-    parts = {name.removeprefix("policy."): value for name, value in fields.items() if name.startswith("policy.")}
-    return {name: value for name, value in parts.items() if value != getattr(usual, name)}
+    return {name: value for name, value in under("policy", fields).items() if value != getattr(usual, name)}
 
 
 def _thing(thing: Thing, zone: str) -> dict[str, Any]:
@@ -126,7 +125,7 @@ def _term(term: Fields, zone: str) -> Fields:
 
 
 def _limits(fields: Fields) -> Fields:
-    found = {name.removeprefix("limits."): value for name, value in fields.items() if name.startswith("limits.")}
+    found = under("limits", fields)
     if found.get("budget_period") == "month":
         del found["budget_period"]
     return found

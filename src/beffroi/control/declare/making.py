@@ -12,7 +12,7 @@ from sqlalchemy import Row, Table
 
 from beffroi.control.declare.diff import APPLY, APPLY_HOUSE, HOUSE_KEPT, Change
 from beffroi.control.declare.shapes import Secret
-from beffroi.control.declare.state import Fields, Thing
+from beffroi.control.declare.state import Fields, Thing, under
 from beffroi.control.keyring import Pepper
 from beffroi.control.tenancy import members, organisations, projects, systems
 from beffroi.control.tenancy.permissions import Permission
@@ -121,8 +121,7 @@ def make(work: Work, scope: Scope, change: Change, kinds: dict[str, Kind]) -> No
 
 
 def _policy(fields: Fields) -> Policy:
-    parts = {name.removeprefix("policy."): value for name, value in fields.items() if name.startswith("policy.")}
-    return msgspec.convert(parts, Policy)
+    return msgspec.convert(under("policy", fields), Policy)
 
 
 def _new_organisation(_: Work, scope: Scope, thing: Thing) -> str:
@@ -176,7 +175,7 @@ def _new_member(_: Work, scope: Scope, thing: Thing) -> str:
     project, email = thing.ref.name
     fields = thing.fields
     made = members.create(
-        scope, _ask(MemberAsk, email=email, role=fields["role"], name=fields["name"], project=project)
+        scope, as_ask(MemberAsk, email=email, role=fields["role"], name=fields["name"], project=project)
     )
     if fields["state"] == SUSPENDED:
         members.change(scope, made.id, MemberChange(state=SUSPENDED))
@@ -184,7 +183,7 @@ def _new_member(_: Work, scope: Scope, thing: Thing) -> str:
 
 
 def _member(_: Work, scope: Scope, change: Change, fields: Fields) -> None:
-    members.change(scope, _id(change), _ask(MemberChange, **fields))
+    members.change(scope, _id(change), as_ask(MemberChange, **fields))
 
 
 def _no_member(_: Work, scope: Scope, thing: Thing) -> None:
@@ -193,7 +192,7 @@ def _no_member(_: Work, scope: Scope, thing: Thing) -> None:
 
 def _new_account(_: Work, scope: Scope, thing: Thing) -> str:
     fields = thing.fields
-    ask = _ask(AccountAsk, name=thing.ref.name[0], role=fields["role"], project=fields["project"])
+    ask = as_ask(AccountAsk, name=thing.ref.name[0], role=fields["role"], project=fields["project"])
     made = members.create(scope, ask)
     if fields["state"] == SUSPENDED:
         members.change(scope, made.id, AccountChange(state=SUSPENDED))
@@ -202,7 +201,7 @@ def _new_account(_: Work, scope: Scope, thing: Thing) -> str:
 
 def _account(_: Work, scope: Scope, change: Change, fields: Fields) -> None:
     _must_stay(change, fields)
-    members.change(scope, _id(change), _ask(AccountChange, **fields))
+    members.change(scope, _id(change), as_ask(AccountChange, **fields))
 
 
 def _no_account(_: Work, scope: Scope, thing: Thing) -> None:
@@ -211,7 +210,7 @@ def _no_account(_: Work, scope: Scope, thing: Thing) -> None:
 
 def _new_system(work: Work, scope: Scope, thing: Thing) -> str:
     said = {name: value for name, value in thing.fields.items() if name != "state"}
-    made = systems.create(scope, _ask(SystemAsk, name=thing.ref.name[0], **said), work.config)
+    made = systems.create(scope, as_ask(SystemAsk, name=thing.ref.name[0], **said), work.config)
     if thing.fields["state"] == SUSPENDED:
         systems.change(scope, made.id, SystemChange(state=SUSPENDED), work.config)
     return made.id
@@ -219,7 +218,7 @@ def _new_system(work: Work, scope: Scope, thing: Thing) -> str:
 
 def _system(work: Work, scope: Scope, change: Change, fields: Fields) -> None:
     _must_stay(change, fields)
-    systems.change(scope, _id(change), _ask(SystemChange, **fields), work.config)
+    systems.change(scope, _id(change), as_ask(SystemChange, **fields), work.config)
 
 
 def _no_system(_: Work, scope: Scope, thing: Thing) -> None:
@@ -231,7 +230,7 @@ def _no_system(_: Work, scope: Scope, thing: Thing) -> None:
 
 def _new_webhook(work: Work, scope: Scope, thing: Thing) -> str:
     scope.need(Permission.WEBHOOKS_WRITE)
-    ask = _ask(WebhookAsk, url=thing.ref.name[0], events=thing.fields["events"])
+    ask = as_ask(WebhookAsk, url=thing.ref.name[0], events=thing.fields["events"])
     made = webhooks.create(scope, ask, work.vault)
     if thing.fields["state"] != ACTIVE:
         webhooks.change(scope, made.id, WebhookChange(state=thing.fields["state"]))
@@ -241,7 +240,7 @@ def _new_webhook(work: Work, scope: Scope, thing: Thing) -> str:
 
 def _webhook(_: Work, scope: Scope, change: Change, fields: Fields) -> None:
     scope.need(Permission.WEBHOOKS_WRITE)
-    webhooks.change(scope, _id(change), _ask(WebhookChange, **fields))
+    webhooks.change(scope, _id(change), as_ask(WebhookChange, **fields))
 
 
 def _no_webhook(_: Work, scope: Scope, thing: Thing) -> None:
@@ -259,7 +258,7 @@ def _id(change: Change) -> str:
     return "" if change.held is None else change.held.id
 
 
-def _ask(kind: type[Any], **said: Any) -> Any:
+def as_ask(kind: type[Any], **said: Any) -> Any:
     """What is said as the struct that a service takes, with its own bounds.
 
     Raises:

@@ -6,12 +6,11 @@ In: changes. Out: rows of `keys`, and the text of each new one, once.
 
 from typing import Any
 
-import msgspec
 from sqlalchemy import Row
 
 from beffroi.control import keyring
 from beffroi.control.declare.diff import Change
-from beffroi.control.declare.making import Kind, Work
+from beffroi.control.declare.making import Kind, Work, as_ask
 from beffroi.control.declare.state import Fields, Thing
 from beffroi.control.keyshapes import DAY, KeyAsk, KeyChange, LimitsAsk
 from beffroi.control.tenancy.scope import Scope
@@ -28,7 +27,7 @@ def _create(work: Work, scope: Scope, thing: Thing) -> str:
     said["limits"] = {limit: value for limit, value in said["limits"].items() if value is not None}
     if "expires" in thing.fields:
         said["expires_in_days"] = _days(thing, work.now)
-    ask = _convert({"name": name, "project": project, **said}, KeyAsk)
+    ask = as_ask(KeyAsk, name=name, project=project, **said)
     row, text = keyring.make(scope, ask, work.known(ask.models), work.pepper)
     row = _exactly(scope, row, thing.fields)
     work.begin(row.slot)
@@ -43,7 +42,7 @@ def _update(work: Work, scope: Scope, change: Change, fields: Fields) -> None:
     if "expires" in fields and fields["expires"] is not None:
         said["expires_in_days"] = _days(change.thing, work.now)
     if said:
-        row = keyring.change(scope, row, _convert(said, KeyChange), work.known, None)
+        row = keyring.change(scope, row, as_ask(KeyChange, **said), work.known, None)
     work.rows.append(_exactly(scope, row, fields))
 
 
@@ -88,13 +87,6 @@ def _exactly(scope: Scope, row: Row[Any], fields: Fields) -> Row[Any]:
     """The same key, ending at the very moment that the file says, not a part of a day later."""
     ends = fields.get("expires")
     return row if ends is None or row.expires_at == ends else scope.revise(keys, row, expires_at=ends)
-
-
-def _convert(said: dict[str, Any], kind: type[Any]) -> Any:
-    try:
-        return msgspec.convert(said, kind)
-    except msgspec.ValidationError as error:
-        raise BadRequest(f"what the file says of a key cannot be kept: {error}") from None
 
 
 KEYS: dict[str, Kind] = {"key": Kind(_create, _update, _delete, keys)}

@@ -8,11 +8,9 @@ A quota that the operator applies is his: an organisation that applies files of 
 import time
 from typing import Any
 
-import msgspec
-
 from beffroi.control.declare.diff import APPLY, APPLY_HOUSE, Change
-from beffroi.control.declare.making import Kind, Work
-from beffroi.control.declare.state import Fields, Thing
+from beffroi.control.declare.making import Kind, Work, as_ask
+from beffroi.control.declare.state import Fields, Thing, under
 from beffroi.control.keyring import living
 from beffroi.control.quotas import service, tiers
 from beffroi.control.quotas.shapes import QuotaAsk, QuotaChange, TierAsk
@@ -28,16 +26,9 @@ def _when(asked: str | int | None, _: str) -> int:
 
 def _tier(work: Work, scope: Scope, thing: Thing) -> str:
     name, since = thing.ref.name
-    ask = _convert(
-        {
-            "name": name,
-            "title": thing.fields["title"],
-            "effective": int(since),
-            "limits": _limits(thing.fields),
-            "credit": thing.fields["credit"],
-        },
-        TierAsk,
-    )
+    fields = thing.fields
+    said = {"title": fields["title"], "limits": under("limits", fields), "credit": fields["credit"]}
+    ask = as_ask(TierAsk, name=name, effective=int(since), **said)
     _, changed = tiers.create(scope, ask, _when)
     work.quotas += changed
     return name
@@ -49,10 +40,6 @@ def _next_version(work: Work, scope: Scope, change: Change, _: Fields) -> None:
 
 def _no_tier(work: Work, scope: Scope, thing: Thing) -> None:
     work.quotas += tiers.remove(scope, thing.ref.name[0], thing.revision)
-
-
-def _limits(fields: Fields) -> Fields:
-    return {name.removeprefix("limits."): value for name, value in fields.items() if name.startswith("limits.")}
 
 
 def _quota(work: Work, scope: Scope, thing: Thing) -> str:
@@ -67,14 +54,14 @@ def _quota(work: Work, scope: Scope, thing: Thing) -> str:
     if key:
         said["key"] = _key(scope, said["project"], key.partition(" ")[2])
     scope = _whose(scope)
-    made = service.create(scope, _convert(said, QuotaAsk), work.config, _when, work.begin)
+    made = service.create(scope, as_ask(QuotaAsk, **said), work.config, _when, work.begin)
     work.quotas.append(made.id)
     return made.id
 
 
 def _changed(work: Work, scope: Scope, change: Change, fields: Fields) -> None:
     identifier = "" if change.held is None else change.held.id
-    service.change(_whose(scope), identifier, _convert(fields, QuotaChange), _when)
+    service.change(_whose(scope), identifier, as_ask(QuotaChange, **fields), _when)
     work.quotas.append(identifier)
 
 
@@ -100,13 +87,6 @@ def _key(scope: Scope, project: str, name: str) -> str:
     if len(found) != 1:
         raise BadRequest(f"there is not one living key `{name}` in the project `{project}`", param="key")
     return str(found[0].id)
-
-
-def _convert(said: dict[str, Any], kind: type[Any]) -> Any:
-    try:
-        return msgspec.convert(said, kind)
-    except msgspec.ValidationError as error:
-        raise BadRequest(f"what the file says of a limit cannot be kept: {error}") from None
 
 
 LIMITS: dict[str, Kind] = {

@@ -32,13 +32,14 @@ CHANGES = 1_000  # of one apply: it is one transaction, and other writers wait f
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """A plan, and the difference that it shows."""
+    """A plan, the difference that it shows, and where keys go, by what they are called."""
 
     shown: PlanShown
     difference: Difference
+    secrets: dict[str, str] = {}
 
 
-def plan(scope: Scope, ask: PlanAsk | ApplyAsk, config: Config, now: int) -> Planned:
+def plan(scope: Scope, ask: PlanAsk, config: Config, now: int) -> Planned:
     """What an `apply` of the document would do in the scope, which is one of the actor's organisation or of all.
 
     Raises:
@@ -65,7 +66,7 @@ def plan(scope: Scope, ask: PlanAsk | ApplyAsk, config: Config, now: int) -> Pla
         left=difference.left,
         secrets_to=tuple(to for label, to in secrets.items() if label in creates),
     )
-    return Planned(shown, difference)
+    return Planned(shown, difference, secrets)
 
 
 def apply(scope: Scope, ask: ApplyAsk, work: Work) -> Applied:
@@ -77,7 +78,7 @@ def apply(scope: Scope, ask: ApplyAsk, work: Work) -> Applied:
     """
     planned = plan(scope, ask, work.config, work.now)
     if planned.shown.faults:
-        told = "; ".join(f"{_dotted(fault)}: {fault.message}" for fault in planned.shown.faults[:_MOST])
+        told = "; ".join(f"{dotted(fault.place)}: {fault.message}" for fault in planned.shown.faults[:_MOST])
         raise BadRequest(f"{len(planned.shown.faults)} faults: {told}", param="document")
     if ask.base is not None and ask.base != planned.shown.base:
         raise PreconditionFailed("something was changed since the plan was made; look at a new plan", param="base")
@@ -85,7 +86,7 @@ def apply(scope: Scope, ask: ApplyAsk, work: Work) -> Applied:
         raise BadRequest(
             f"{count} changes are more than one apply takes ({CHANGES}); apply the file in parts", param="document"
         )
-    work.secrets_to = _secrets(tenants.take(ask.document).declaration)
+    work.secrets_to = planned.secrets
     for change in planned.difference.changes:
         with within(scope, change) as inner:
             make(work, inner, change, MAKING)
@@ -168,7 +169,3 @@ def _faulty(told: Told) -> Planned:
     """Faults of the document itself: those who send it by hand have not had them told."""
     faults = tuple(Fault((problem.name,), problem.message, problem.remedy) for problem in told.problems)
     return Planned(PlanShown("", (), faults, 0, 0, 0, ()), Difference((), (), 0, 0, 0))
-
-
-def _dotted(fault: Fault) -> str:
-    return dotted(fault.place)

@@ -25,12 +25,9 @@ class PlanAsk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     adopt: bool = False
 
 
-class ApplyAsk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ApplyAsk(PlanAsk, frozen=True, forbid_unknown_fields=True):
     """The same. `base`: that of the plan which somebody looked at; None: whatever is there."""
 
-    document: dict[str, Any]
-    prune: bool = False
-    adopt: bool = False
     base: Annotated[str, Meta(max_length=64)] | None = None
 
 

@@ -125,6 +125,11 @@ def flat(found: Fields) -> Fields:
     return {f"limits.{name}": value for name, value in found.items()}
 
 
+def under(word: str, found: Fields) -> Fields:
+    """Fields that are parts of one thing, `limits.…` or `policy.…`, by the names that they have in it."""
+    return {name.removeprefix(f"{word}."): value for name, value in found.items() if name.startswith(f"{word}.")}
+
+
 def wanted(declaration: Declaration, zone: str) -> list[Thing]:
     """All that a sound file declares, in the order in which it can be made."""
     found = list(_tiers(HOUSE, declaration.tiers, ("tiers",), zone))

@@ -82,7 +82,7 @@ class Follower:
         self._pruned = time.monotonic()
         self._heard = asyncio.Event()
         self._told_of = False  # that something has changed: nobody need ask first
-        self._confirmed = asyncio.Condition()
+        self._confirmed = asyncio.Event()  # set for a moment: whoever waits then looks
         self._others: tuple[float, list[Replica]] = (0.0, [])
         self._asking = asyncio.Lock()
         self.synced_at: float | None = None  # `time.monotonic()` when this last knew to have everything
@@ -99,11 +99,8 @@ class Follower:
             self._heard.set()
         else:
             self._others = (0.0, [])
-            asyncio.ensure_future(self._notify())  # noqa: RUF006 - it waits for nothing
-
-    async def _notify(self) -> None:
-        async with self._confirmed:
-            self._confirmed.notify_all()
+            self._confirmed.set()
+            self._confirmed.clear()
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -203,9 +200,8 @@ class Follower:
             left = deadline - time.monotonic()
             if not behind or left <= 0:
                 return behind, len(fleet)
-            async with self._confirmed:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._confirmed.wait(), min(left, 0.1))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._confirmed.wait(), min(left, 0.1))
 
     async def fleet(self) -> list[Replica]:
         """Every replica that may serve now, this one too."""

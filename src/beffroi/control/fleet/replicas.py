@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import NoResultFound
 
 from beffroi.store.administration import replicas
+from beffroi.store.server import is_server
 
 r = replicas.c
 
@@ -45,7 +46,7 @@ class Replica(msgspec.Struct, frozen=True):
 
 def now_ns(connection: Connection) -> ColumnElement[int]:
     """Unix nanoseconds, by the clock of the database."""
-    if connection.dialect.name == "postgresql":
+    if is_server(connection):
         now = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) * 1000"
         return literal_column(now, BigInteger)
     return literal(time.time_ns(), BigInteger)
@@ -68,9 +69,7 @@ def report(connection: Connection, replica: str, number: int) -> None:
     """
     values = {"keys": number, "seen_ns": now_ns(connection)}
     told = update(replicas).where(r.id == replica).values(values).returning(r.id)
-    if (
-        connection.dialect.name == "postgresql"
-    ):  # a report that a crash takes back is made again: nobody waits for a disk
+    if is_server(connection):  # a report that a crash takes back is made again: nobody waits for a disk
         unsynced = func.set_config("synchronous_commit", "off", literal(True))
         told = told.returning(unsynced, cast(func.pg_notify("beffroi_held", ""), String))
     if connection.execute(told).first() is None:

@@ -5,7 +5,6 @@ In: calls. Out: replicas as the database knows them.
 """
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import msgspec
 from sqlalchemy import Engine
@@ -20,9 +19,6 @@ from beffroi.control.tenancy.permissions import P
 from beffroi.control.writing import writer
 from beffroi.core.errors import Conflict, ObjectNotFound
 from beffroi.store.engine import serialise
-
-if TYPE_CHECKING:
-    from beffroi.control.house import House
 
 SILENT = 30.0  # seconds without a word after which a replica may be taken off
 _EVER = 1e12
@@ -58,7 +54,8 @@ async def forget(call: Call) -> Forgotten:
     forgotten, recovered = await house.blocking(
         partial(strike_off, house.engine, identifier, actor.id, f"{actor.door}:replica:forget")
     )
-    _charge(house, recovered)
+    for each in recovered:
+        house.budgets.charge(each)
     return forgotten
 
 
@@ -88,11 +85,6 @@ def strike_off(engine: Engine, identifier: str, actor: str, action: str) -> tupl
         after = {"address": one.address, "recovered": len(recovered)}
         events.record(connection, actor=actor, action=action, subject=identifier, after=after)
     return Forgotten(one.id, one.address, len(recovered)), recovered
-
-
-def _charge(house: "House", recovered: list[Recovered]) -> None:
-    for each in recovered:
-        house.charge(each)
 
 
 OPERATIONS: tuple[Operation, ...] = (

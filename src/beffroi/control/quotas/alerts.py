@@ -20,6 +20,7 @@ from beffroi.core.snapshot import KeyRecord, Limits, QuotaRecord
 from beffroi.gateway.quota.scopes import account_of, in_force, quota_account
 from beffroi.gateway.quota.terms import Spent, has_money
 from beffroi.store.administration import budget_alerts
+from beffroi.store.server import is_server
 
 LEVELS = (50, 80, 100)
 KEPT_DAYS = 400
@@ -105,7 +106,7 @@ class Alerts:
             "organisation": each.of.organisation,
             "at_ns": time.time_ns(),
         }
-        kind = postgresql if scope.connection.dialect.name == "postgresql" else sqlite
+        kind = postgresql if is_server(scope.connection) else sqlite
         statement = kind.insert(budget_alerts).values(values).on_conflict_do_nothing()
         if scope.connection.execute(statement).rowcount != 1:
             return False

@@ -7,7 +7,8 @@ gateways (`Keys.follow_quotas`) once it is committed.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET
@@ -31,7 +32,14 @@ from beffroi.store.engine import serialise
 
 CALLED = "quota"
 Begin = Callable[[int], None]  # makes the counters of a slot as new
-Wanted = tuple[int, str, Limits]  # since, tier, limits
+
+
+class Wanted(NamedTuple):
+    """A term as it is kept: a tier, or limits, from a moment on."""
+
+    since: int
+    tier: str
+    limits: Limits
 
 
 def create(scope: Scope, ask: QuotaAsk, config: Config, when: When, begin: Begin) -> Quota:
@@ -72,8 +80,7 @@ def create(scope: Scope, ask: QuotaAsk, config: Config, when: When, begin: Begin
         raise Conflict(f"this scope has a quota already, `{there}`; change that one", param="project")
     slot = next_slot(scope)
     begin(slot)
-    own = EVERY if scope.organisation == EVERY else None
-    scope.connection.execute(scope.insert(quotas, own).values({**row, "slot": slot, "created_at": int(time.time())}))
+    scope.connection.execute(scope.insert(quotas, EVERY).values({**row, "slot": slot, "created_at": int(time.time())}))
     _write(scope, row["id"], wanted)
     scope.record("quota:create", row["id"], after={**row, "terms": _plain(wanted)}, project=project)
     return present(scope, [scope.find(quotas, row["id"], CALLED)])[0]
@@ -93,7 +100,7 @@ def change(scope: Scope, identifier: str, ask: QuotaChange, when: When, *, if_ma
         wanted = _terms(scope, ask.terms, when)
     if not isinstance(ask.add, msgspec.UnsetType):
         (added,) = _terms(scope, [ask.add], when)
-        wanted = sorted([*(term for term in wanted if term[0] != added[0]), added], key=_since)
+        wanted = sorted([*(term for term in wanted if term.since != added.since), added], key=attrgetter("since"))
     _check(wanted, each_end_user=row.each_end_user)
     name = row.name if ask.name is UNSET else str(ask.name)
     if (name, wanted) == (row.name, before):
@@ -164,7 +171,7 @@ def present(scope: Scope, rows: Sequence[Row[Any]]) -> list[Quota]:
     stored, known = _stored(scope, [row.id for row in rows]), load_tiers(scope)
     found = []
     for row in rows:
-        terms = dated(row, [_AsTerm(*term) for term in stored.get(row.id, [])], known)
+        terms = dated(row, stored.get(row.id, []), known)
         record = record_of(row, terms)
         limits, tier, _ = in_force(record, now)
         begun = max((term.since for term in terms if term.since <= now), default=None)
@@ -196,16 +203,6 @@ def record_of(row: Row[Any], terms: tuple[Dated, ...]) -> QuotaRecord:
     return QuotaRecord(row.id, row.slot, organisation, row.project, key_slot, row.model, row.each_end_user, terms)
 
 
-def _since(term: Wanted) -> int:
-    return term[0]
-
-
-class _AsTerm(msgspec.Struct, frozen=True):
-    since: int
-    tier: str
-    limits: Limits
-
-
 def _terms(scope: Scope, asks: Sequence[TermAsk], when: When) -> list[Wanted]:
     found: dict[int, Wanted] = {}
     for ask in asks:
@@ -216,8 +213,8 @@ def _terms(scope: Scope, asks: Sequence[TermAsk], when: When) -> list[Wanted]:
             tiers.find(scope, ask.tier)
         if since in found:
             raise BadRequest("two terms begin at the same moment", param="since")
-        found[since] = since, ask.tier, NO_LIMITS if ask.limits is None else ask.limits.limits()
-    return sorted(found.values(), key=_since)
+        found[since] = Wanted(since, ask.tier, NO_LIMITS if ask.limits is None else ask.limits.limits())
+    return sorted(found.values(), key=attrgetter("since"))
 
 
 def _check(wanted: list[Wanted], *, each_end_user: bool) -> None:
@@ -236,15 +233,14 @@ def _stored(scope: Scope, identifiers: list[str]) -> dict[str, list[Wanted]]:
     t = quota_terms.c
     query = scope.select(quota_terms).where(t.quota.in_(identifiers)).order_by(t.quota, t.since)
     for row in scope.connection.execute(query):
-        found.setdefault(row.quota, []).append((row.since, row.tier, limits_of(row.limits)))
+        found.setdefault(row.quota, []).append(Wanted(row.since, row.tier, limits_of(row.limits)))
     return found
 
 
 def _write(scope: Scope, identifier: str, wanted: list[Wanted]) -> None:
-    own = EVERY if scope.organisation == EVERY else None
     for since, tier, limits in wanted:
         row = {"quota": identifier, "since": since, "tier": tier, "limits": msgspec.to_builtins(limits)}
-        scope.connection.execute(scope.insert(quota_terms, own).values(row))
+        scope.connection.execute(scope.insert(quota_terms, EVERY).values(row))
 
 
 def _plain(wanted: list[Wanted]) -> list[dict[str, Any]]:

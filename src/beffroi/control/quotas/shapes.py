@@ -9,13 +9,12 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from beffroi.control.keyshapes import LimitsAsk
+from beffroi.control.keyshapes import LimitsAsk, Word
 from beffroi.control.tenancy.shapes import Id, Kept
 from beffroi.core.snapshot import Limits
 
 TierName = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 Title = Annotated[str, Meta(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Word = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Moment = Annotated[str, Meta(max_length=20)] | Annotated[int, Meta(ge=0, le=1 << 40)]
 Money = Annotated[str, Meta(max_length=40)] | int | float
 TERMS = 100  # of one quota

@@ -51,8 +51,7 @@ def create(scope: Scope, ask: TierAsk, when: When) -> tuple[Tier, list[str]]:
         "created_at": int(time.time()),
         "managed_by": scope.keeper,
     }
-    own = scope.organisation if scope.organisation == EVERY else None
-    scope.connection.execute(scope.insert(tiers, own).values(values))
+    scope.connection.execute(scope.insert(tiers, EVERY).values(values))
     shown = {name: values[name] for name in ("version", "effective_at", "title", "limits", "credit_nano")}
     scope.record("tier:create", ask.name, after=shown)
     made = next(

@@ -11,7 +11,7 @@ from sqlalchemy import Row
 
 from beffroi.control import keyring
 from beffroi.control.keyshapes import RotateAsk, Rotated
-from beffroi.control.rotation import book, links
+from beffroi.control.rotation import book, links, steps
 from beffroi.control.tenancy.scope import Scope
 from beffroi.core.errors import BadRequest
 from beffroi.store.administration import rotations
@@ -30,8 +30,7 @@ def rotate(scope: Scope, row: Row[Any], ask: RotateAsk, pepper: keyring.Pepper) 
     keyring.require_rotatable(scope, row)
     now = int(time.time())
     if (under_way := book.open_of(scope, row.id)) is not None and under_way.state == "announced":
-        given_up = book.move(scope, under_way, state="cancelled", next_at=book.NEVER, fault="")
-        book.note(scope, "cancel", given_up, row.name, why="the key was rotated by hand")
+        steps.cancel(scope, under_way, "the key was rotated by hand")
     new, text = keyring.succeed(scope, row, pepper, now)
     old = keyring.end(scope, row, now + ask.overlap_seconds, new.id)
     ends = old.expires_at

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 _NONCE = 12
 _LONGEST = 200  # characters of a token that is looked at
 SECRET = 43  # characters of 32 bytes in base64url
+LINK = "/api/v1/links/{token}"
 
 
 class Sealed(NamedTuple):

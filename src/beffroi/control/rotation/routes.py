@@ -16,13 +16,12 @@ from beffroi.control.api.operation import Call, Listed, Operation
 from beffroi.control.house import House
 from beffroi.control.keys import By
 from beffroi.control.rotation import book, service
+from beffroi.control.rotation.links import LINK
 from beffroi.control.rotation.shapes import MONTH, Rotation
 from beffroi.control.tenancy.permissions import Permission
 from beffroi.control.tenancy.scope import CONTROL, EVERY, looking
 from beffroi.core.errors import MethodNotAllowed, ObjectNotFound
 from beffroi.store.administration import rotations
-
-LINK = "/api/v1/links/{token}"
 
 
 class RotationAsk(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

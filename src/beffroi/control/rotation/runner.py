@@ -16,11 +16,12 @@ import msgspec
 from sqlalchemy import Row, exists
 from sqlalchemy.exc import SQLAlchemyError
 
+from beffroi.control.acts import slots_of
 from beffroi.control.keypolicy import schedule_by, schedule_of
 from beffroi.control.keyring import living, successor_of
 from beffroi.control.keys import By, Keys
 from beffroi.control.rotation import book, letters, steps
-from beffroi.control.rotation.links import token
+from beffroi.control.rotation.links import LINK, token
 from beffroi.control.rotation.mail import MailFault, MailSettings, send
 from beffroi.control.rotation.shapes import DAY, OPEN, Schedule
 from beffroi.control.rotation.stores.choose import Stores
@@ -243,7 +244,7 @@ class Runner:
         late = "nobody has fetched the successor yet; the old key stays as it is" if rotation.state == "made" else ""
         if plan.mail and self._mail() is not None:
             made = await self._make(rotation, link=True)
-            link = f"{self._address()}/api/v1/links/{token(made.rotation.id, made.secret)}"
+            link = self._address() + LINK.format(token=token(made.rotation.id, made.secret))
             await self._send(made.rotation, "link", link)
             rotation, until = made.rotation, made.rotation.sealed_until
             told = [*{*rotation.told, "link"}]
@@ -261,7 +262,7 @@ class Runner:
             lambda scope: steps.make(scope, rotation, pepper, self._now(), link=link),
         )
         if missing := await self._service.hold(revision):
-            raise Unheard(f"workers {', '.join(f'w{slot:02d}' for slot in missing)} do not know the successor yet")
+            raise Unheard(f"workers {slots_of(missing)} do not know the successor yet")
         return made
 
     # letters -----------------------------------------------------------------------------------------------------

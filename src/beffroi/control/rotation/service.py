@@ -14,13 +14,13 @@ from beffroi.control import keyring
 from beffroi.control.keypolicy import schedule_of
 from beffroi.control.rotation import book, links, steps
 from beffroi.control.rotation.shapes import OPEN
+from beffroi.control.rotation.steps import Changed
 from beffroi.control.tenancy.scope import Scope
 from beffroi.core.errors import BadRequest, Conflict, ObjectNotFound
 from beffroi.store.administration import key_uses, rotations
 from beffroi.store.tables import keys
 
 GONE = "there is nothing behind this link: it was used already, is over, or never was; ask for another one"
-Changed = tuple[Row[Any], list[Row[Any]]]
 
 
 class Fetched(msgspec.Struct, frozen=True):

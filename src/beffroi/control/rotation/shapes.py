@@ -48,13 +48,6 @@ class Schedule(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     mail: Annotated[tuple[_Mail, ...], Meta(max_length=10)] = ()
 
 
-STATES = {
-    "announced": "It will happen; nothing has changed yet.",
-    "made": "The successor exists and is on its way; the old key is as it was.",
-    "overlap": "The successor was delivered; both keys are accepted.",
-    "ended": "The old key is refused.",
-    "cancelled": "It was given up: the key was revoked, expired, or had a successor already.",
-}
 OPEN = ("announced", "made", "overlap")
 
 
@@ -62,6 +55,8 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     """A rotation as it is shown.
 
     Attributes:
+        state: `announced`: nothing has changed yet; `made`: the successor is on its way, the old key as it was; `overlap`:
+            it was delivered, both are accepted; `ended`: the old key is refused; `cancelled`: `fault` says why.
         due_at: when the successor is made; ends_at: when the old key ends at the latest; next_at: when it is looked at
             again; None: not any more.
         fault: why the last try came to nothing; `attempts` of them in a row.

@@ -17,6 +17,7 @@ from beffroi.control.rotation import book, links
 from beffroi.control.rotation.shapes import DAY, Schedule
 from beffroi.control.tenancy.scope import Scope
 from beffroi.store.administration import key_uses, replicas, rotations
+from beffroi.store.server import is_server
 from beffroi.store.tables import keys, open_intents
 
 USE_LAG = 60  # seconds by which the table of uses may be behind the ledger
@@ -125,7 +126,7 @@ def look_at_old(scope: Scope, rotation: Row[Any], now: int, complete: int) -> Ch
 
 def _heard_of(scope: Scope) -> int:
     """Unix second up to which every machine of a fleet was heard of: one that is silent may have uses that nobody knows."""
-    if scope.connection.dialect.name != "postgresql":
+    if not is_server(scope.connection):
         return book.NEVER
     silent = scope.connection.scalar(select(func.min(replicas.c.seen_ns)))
     return book.NEVER if silent is None else int(silent) // 1_000_000_000
@@ -143,7 +144,7 @@ def _ended(scope: Scope, rotation: Row[Any], old: Row[Any], why: str) -> Row[Any
 
 
 def cancel(scope: Scope, rotation: Row[Any], why: str) -> Row[Any]:
-    """Give a rotation up. A successor that nobody got is revoked: it must not lie about."""
+    """Give a rotation up; whoever does has revoked the successor that nobody got: it must not lie about."""
     key = scope.find(keys, rotation.key_id, "key")
     values = {"state": "cancelled", "next_at": book.NEVER, "link_hash": "", "sealed": None, "sealed_until": None}
     rotation = book.move(scope, rotation, fault=why, **values)

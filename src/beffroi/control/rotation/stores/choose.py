@@ -72,7 +72,9 @@ class Stores:
         try:
             return secrets.look_up(reference, self._base(), self._environ)
         except Unreadable as error:
-            raise StoreFault(f"the token of the store cannot be had: {error.message}; {error.remedy}") from None
+            raise StoreFault(
+                f"a secret that the configuration names cannot be had: {error.message}; {error.remedy}"
+            ) from None
 
 
 NO_STORES = Stores(tuple, Path)
