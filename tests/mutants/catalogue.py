@@ -256,7 +256,7 @@ MUTANTS = (
     Mutant("a step of the centre's clock is believed", f"{FLEET}/lease.lua", "if est > 0 and math.abs(wall + off - est) > SLEW then", "if false then",
            "gateway/quota/fleet/test_windows.py::test_a_step_of_the_centre_s_clock_neither_opens_nor_closes"),
     Mutant("what is told twice counts twice", f"{FLEET}/lease.lua", "if q[4] > mine[8] then", "if true then",
-           "gateway/quota/fleet/test_matrix.py::test_soft_budgets_stay_open_and_nothing_spent_is_forgotten_or_counted_twice[slow]"),
+           "gateway/quota/fleet/test_lost_answers.py::test_what_a_lost_answer_was_about_counts_once"),
     Mutant("hard budgets do not wait for the ledger", f"{FLEET}/lease.lua", "local whole = h[1] and h[2] == '1'", "local whole = true",
            "gateway/quota/fleet/test_matrix.py::test_hard_budgets_close_after_what_was_lent_and_open_again[emptied]"),
     Mutant("what a dead worker holds is held for ever", f"{FLEET}/lease.lua", "local DEAD, LOOK, FORGET, BELIEVE, SLEW, SHARE, NEAR = 45000,", "local DEAD, LOOK, FORGET, BELIEVE, SLEW, SHARE, NEAR = 4500000,",

@@ -19,6 +19,7 @@ from beffroi.core.clock import SystemClock
 from beffroi.core.price import Cost, Tokens
 from beffroi.core.snapshot import Dated, KeyRecord, Limits, QuotaRecord
 from beffroi.gateway.quota import Ask, MappedCounters, Used
+from beffroi.gateway.quota.calendar import KIND_SHIFT, TOTAL
 from beffroi.store.administration import budget_alerts, outbox
 from beffroi.store.tables import events
 from beffroi.store.vault import Vault
@@ -124,13 +125,16 @@ def test_a_webhook_is_told_in_the_same_transaction(
 
 
 def test_rows_of_long_ago_are_forgotten(engine: Engine, worker: MappedCounters, budgets: Budgets) -> None:
-    """Those of now stay."""
+    """Those of now stay, and those of a budget that does not renew, however old: told once is told for good."""
     alerts = Alerts(engine, budgets)
     spend(worker, 60)
     alerts.look([KEY], QUOTAS)
     with acting(engine, SOCKET, "a") as scope:
         old = {"slot": 9, "budget": "hard_budget", "period": 0, "percent": 50, "at_ns": 5}
-        scope.connection.execute(scope.insert(budget_alerts).values(old))
+        for row in (old, old | {"slot": 8, "period": TOTAL << KIND_SHIFT}):
+            scope.connection.execute(scope.insert(budget_alerts).values(row))
     alerts.forget()
     with looking(engine, SOCKET, "a") as scope:
-        assert [row.slot for row in scope.connection.execute(scope.select(budget_alerts))] == [1]
+        assert [
+            row.slot for row in scope.connection.execute(scope.select(budget_alerts).order_by(budget_alerts.c.slot))
+        ] == [1, 8]

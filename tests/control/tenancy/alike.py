@@ -71,7 +71,7 @@ def _fill_project(connection: Connection, organisation: str, project: str, numbe
         a.tiers: {"name": project, "limits": {}},
         a.quotas: {"id": f"quo_{mark}", "slot": number + 5},
         a.quota_terms: {"quota": f"quo_{mark}", "limits": {}},
-        a.budget_alerts: {"budget": mark},
+        a.budget_alerts: {"budget": mark, "at_ns": FAR * 1_000_000_000},  # one long over would be forgotten
         a.key_uses: {"key_id": f"key_{mark}"},
         a.outbox: {"webhook": f"webhooks-{mark}", "next_at": FAR},
         a.rotations: {"state": "ended", "next_at": FAR, "due_at": FAR},

@@ -320,7 +320,6 @@ WITHOUT_SCOPE = {
     "fleet/routes.py": "machines of the fleet",
     "fleet/sharing.py": "peppers of the fleet",
     "house.py": "whether the database answers",
-    "keyring.py": "the key table of all workers",
     "keys.py": "peppers",
     "opening.py": "what all workers must know at a start",
     "restore.py": "a whole backup",

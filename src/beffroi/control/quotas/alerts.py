@@ -17,6 +17,7 @@ from beffroi.control.budgets import Budgets
 from beffroi.control.tenancy.scope import CONTROL, EVERY, Scope, acting
 from beffroi.core.money import show
 from beffroi.core.snapshot import KeyRecord, Limits, QuotaRecord
+from beffroi.gateway.quota.calendar import KIND_SHIFT, TOTAL
 from beffroi.gateway.quota.scopes import account_of, in_force, quota_account
 from beffroi.gateway.quota.terms import Spent, has_money
 from beffroi.store.administration import budget_alerts
@@ -75,10 +76,11 @@ class Alerts:
         return new
 
     def forget(self) -> None:
-        """Drop rows of periods that are long over."""
+        """Drop rows of periods that are long over; a budget that does not renew has one that never is."""
         old = time.time_ns() - KEPT_DAYS * 86_400 * 1_000_000_000
+        over = (budget_alerts.c.at_ns < old) & (budget_alerts.c.period != TOTAL << KIND_SHIFT)
         with acting(self._engine, CONTROL, EVERY) as scope:
-            scope.connection.execute(scope.delete(budget_alerts).where(budget_alerts.c.at_ns < old))
+            scope.connection.execute(scope.delete(budget_alerts).where(over))
 
     def _watched(self, keys: Iterable[KeyRecord], quotas: Iterable[QuotaRecord]) -> Iterable[Watched]:
         now = self._budgets.now_s()

@@ -1,31 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a worker held that died is nobody's after a minute: it is not shown as reserved, and keeps nobody out."""
 
-from collections.abc import Iterator
-
-import pytest
 import redis
 
-from beffroi.gateway.quota.fleet import centre
 from beffroi.gateway.quota.fleet.wire import Names
 from beffroi.gateway.quota.scopes import account_of
 from beffroi.gateway.quota.terms import Ask, Used
 from tests.contract.backends import take
 from tests.contract.fleet import Fleet
 from tests.gateway.quota.fleet.replica import key_of
-from tests.servers import Valkey
 
 LIMITS = {"concurrency": 60, "hard_budget": 10**12, "soft_budget": 10**12, "budget_period": "total"}
 ASK = Ask(0, 0, 1000, 1000)
-
-
-@pytest.fixture
-def fleet(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
-    """Four workers on one clock."""
-    monkeypatch.setattr(centre, "PATIENCE_S", 2.0)
-    made = Fleet(valkey.url)
-    yield made
-    made.close()
 
 
 def test_what_is_shown_as_reserved_is_free_of_the_dead_whether_anybody_asks_or_not(fleet: Fleet) -> None:
